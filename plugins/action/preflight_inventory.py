@@ -1,0 +1,202 @@
+"""Checks the whole inventory without touching a host. The rules are in module_utils/preflight; this collects what they look at."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.release import __version__ as ansible_version
+from ansible.utils.display import Display
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight import inventory as tier
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight import sources
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight.model import (
+    KNOWN_ROLES,
+    SETTINGS,
+    Host,
+    Inventory,
+    RoleSpec,
+    message,
+    owning_role,
+    roles_of,
+)
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight.roles import read_roles
+
+try:
+    from ansible._internal._datatag._tags import Origin
+except ImportError:  # values carry no origin before ansible-core 2.19
+    Origin = None
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+display = Display()
+
+#: Up to this many hosts every role default is evaluated per host; beyond, once per set of alike hosts.
+EXACT_DEFAULTS_LIMIT = 48
+
+
+class Collector:
+    """Builds the rules' model from Ansible's variables."""
+
+    def __init__(self, templar: Any, loader: Any, task_vars: dict, roles_directory: str) -> None:
+        self.templar, self.loader, self.task_vars = templar, loader, task_vars
+        self.hostvars = task_vars["hostvars"]
+        self.here = os.getcwd()
+        self.roles, self.platform_names = read_roles(roles_directory, self.load)
+        self.prefixes = tuple(f"{role}_" for role in {*KNOWN_ROLES, *self.roles}) + ("platform_", "preflight_")
+        self.shared_defaults: dict[tuple, tuple[dict, dict]] = {}
+
+    def load(self, path: str) -> Any:
+        return self.loader.load_from_file(path, trusted_as_template=True)
+
+    def shown(self, path: str) -> str:
+        relative = os.path.relpath(path, self.here)
+        return path if relative.startswith("../..") else relative
+
+    def inventory(self) -> Inventory:
+        groups = {str(name): [str(host) for host in hosts] for name, hosts in self.task_vars["groups"].items()}
+        belongs: dict[str, list[str]] = {}
+        for group, members in groups.items():
+            for host in members:
+                belongs.setdefault(host, []).append(group)
+        names = [name for name in groups.get("all", []) if name != "localhost" or set(belongs[name]) - {"all", "ungrouped"}]
+        given = [str(source) for source in self.task_vars.get("ansible_inventory_sources") or []]
+        files = sources.inventory_files(given)
+        host_entries, group_entries = sources.read(files, {file: self.shown(file) for file in files})
+        result = Inventory(
+            groups=groups,
+            roles=self.roles,
+            host_entries=host_entries,
+            group_entries=group_entries,
+            sources=[self.shown(source) for source in given if "," not in source],
+            platform_names=self.platform_names,
+            example_values=self.example_values(given),
+            ansible_version=ansible_version,
+        )
+        exact = len(names) <= EXACT_DEFAULTS_LIMIT
+        for name in names:
+            result.hosts[name] = self.host(name, tuple(belongs[name]), exact)
+        first = next(iter(result.hosts.values()), None)
+        result.settings = {name: first.values[name] for name in SETTINGS if first and name in first.values}
+        return result
+
+    def host(self, name: str, groups: tuple[str, ...], exact: bool) -> Host:
+        everything = self.hostvars.raw_get(name)
+        facts = everything.get("ansible_facts")
+        host = Host(name, groups, roles_of(groups, self.roles), facts=facts if isinstance(facts, dict) else {})
+        for key, value in everything.items():
+            if key == "ansible_host" or (key.startswith(self.prefixes) and key not in self.roles):
+                host.raw[str(key)] = value
+                origin = self.origin(key, value)
+                if origin:
+                    host.origins[str(key)] = origin
+        templar = self.templar.copy_with_new_env(available_variables={**everything, "hostvars": self.hostvars})
+        for key, value in host.raw.items():
+            try:
+                host.values[key] = templar.template(value) if templar.is_template(value) else value
+            except Exception as error:  # whatever an expression or a lookup raises is the finding
+                if not about_facts(value, error):
+                    host.failed[key] = reason(error)
+        alike = (groups, tuple(sorted(host.raw))) if not exact else (name,)
+        if alike not in self.shared_defaults:
+            self.shared_defaults[alike] = self.role_defaults(host, everything)
+        host.defaults, host.missing = self.shared_defaults[alike]
+        return host
+
+    def role_defaults(self, host: Host, everything: dict) -> tuple[dict[str, Any], dict[str, str]]:
+        """Values of the role defaults that the inventory leaves alone, and what they need that isn't there."""
+        values: dict[str, Any] = {}
+        missing: dict[str, str] = {}
+        for role in host.roles:
+            spec: RoleSpec = self.roles[role]
+            variables = {**spec.defaults, **everything, **spec.variables, "hostvars": self.hostvars}
+            templar = self.templar.copy_with_new_env(available_variables=variables)
+            for name, value in spec.defaults.items():
+                if name in host.raw:
+                    continue
+                if isinstance(value, str) and re.search(r"\b(lookup|query|q)\s*\(", value):
+                    continue  # may write or ask something; evaluated when the role runs
+                try:
+                    values[str(name)] = templar.template(value) if templar.is_template(value) else value
+                except Exception as error:
+                    needed = undefined_name(error)
+                    known = needed and (needed.startswith("platform_") or owning_role(needed, self.roles))
+                    if known and needed not in host.raw and not about_facts(value, error):
+                        missing.setdefault(needed, str(name))
+        return values, missing
+
+    def origin(self, key: Any, value: Any) -> str:
+        tag = Origin and (Origin.get_tag(value) or Origin.get_tag(key))
+        if not tag:
+            return ""
+        if tag.path:
+            return self.shown(tag.path) + (f":{tag.line_num}" if tag.line_num else "")
+        return str(tag.description or "").strip("<>")
+
+    def example_values(self, given: list[str]) -> frozenset[str]:
+        """Values of example files beside the inventory and in the collection: whoever copied one must change them."""
+        folders = [source if os.path.isdir(source) else os.path.dirname(source) for source in given if "," not in source]
+        files = {file for folder in [*folders, os.path.join(ROOT, "inventories")] for file in glob.glob(os.path.join(folder, "**", "*example*.yml"), recursive=True)}
+        values: set[str] = set()
+        for file in sorted(files):
+            try:
+                content = self.load(file)
+            except AnsibleError:
+                continue
+            values |= {str(value) for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else set()
+        return frozenset(value for value in values if value and "{{" not in value)
+
+
+def reason(error: Exception) -> str:
+    """The innermost sentence of a templating error, on one line."""
+    while error.__cause__ is not None and undefined_name(error) is None:
+        error = error.__cause__
+    text = " ".join(str(getattr(error, "message", "") or error).split())
+    match = re.search(r"'[\w.]+' is undefined", text)
+    return (match.group(0) if match else text).rstrip(".")[:300]
+
+
+def undefined_name(error: BaseException | None) -> str | None:
+    while error is not None:
+        match = re.search(r"'(\w+)' is undefined", str(error))
+        if match:
+            return match.group(1)
+        error = error.__cause__
+    return None
+
+
+def about_facts(value: Any, error: BaseException) -> bool:
+    """Facts aren't known yet; what depends on them is left to the hosts' own check."""
+    texts = [str(value)]
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__
+    return any("ansible_facts" in text or "ansible_local" in text for text in texts)
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _VALID_ARGS = frozenset({"roles_directory"})
+    _supports_check_mode = True
+
+    def run(self, tmp: Any = None, task_vars: dict | None = None) -> dict:
+        result = super().run(tmp, task_vars)
+        roles_directory = self._task.args.get("roles_directory") or os.path.join(ROOT, "roles")
+        inventory = Collector(self._templar, self._loader, task_vars or {}, roles_directory).inventory()
+        problems, warnings = tier.check(inventory)
+        for warning in warnings:
+            where = f"{warning.where}, on {', '.join(warning.hosts)}" if warning.hosts else warning.where
+            display.warning(f"{warning.what} {warning.remedy} ({where})")
+        result.update(
+            changed=False,
+            hosts=len(inventory.hosts),
+            problems=[vars(problem) | {"hosts": list(problem.hosts)} for problem in problems],
+            preflight_warnings=[vars(problem) | {"hosts": list(problem.hosts)} for problem in warnings],
+        )
+        if problems:
+            result.update(failed=True, msg=message(problems, "The inventory can't be used", len(inventory.hosts)))
+        else:
+            result["msg"] = f"The inventory of {len(inventory.hosts)} hosts is sound."
+        return result
