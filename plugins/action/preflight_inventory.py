@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from dataclasses import asdict
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -33,8 +34,8 @@ except ImportError:  # values carry no origin before ansible-core 2.19
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 display = Display()
 
-#: Up to this many hosts every role default is evaluated per host; beyond, once per set of alike hosts.
-EXACT_DEFAULTS_LIMIT = 48
+#: An expression that only names another variable; resolved without compiling it, which matters with a thousand hosts.
+REFERENCE = re.compile(r"^\{\{\s*([a-zA-Z_]\w*)\s*\}\}$")
 
 
 class Collector:
@@ -75,14 +76,13 @@ class Collector:
             example_values=self.example_values(given),
             ansible_version=ansible_version,
         )
-        exact = len(names) <= EXACT_DEFAULTS_LIMIT
         for name in names:
-            result.hosts[name] = self.host(name, tuple(belongs[name]), exact)
+            result.hosts[name] = self.host(name, tuple(belongs[name]))
         first = next(iter(result.hosts.values()), None)
         result.settings = {name: first.values[name] for name in SETTINGS if first and name in first.values}
         return result
 
-    def host(self, name: str, groups: tuple[str, ...], exact: bool) -> Host:
+    def host(self, name: str, groups: tuple[str, ...]) -> Host:
         everything = self.hostvars.raw_get(name)
         facts = everything.get("ansible_facts")
         host = Host(name, groups, roles_of(groups, self.roles), facts=facts if isinstance(facts, dict) else {})
@@ -95,11 +95,11 @@ class Collector:
         templar = self.templar.copy_with_new_env(available_variables={**everything, "hostvars": self.hostvars})
         for key, value in host.raw.items():
             try:
-                host.values[key] = templar.template(value) if templar.is_template(value) else value
+                host.values[key] = evaluated(value, everything, templar)
             except Exception as error:  # whatever an expression or a lookup raises is the finding
                 if not about_facts(value, error):
                     host.failed[key] = reason(error)
-        alike = (groups, tuple(sorted(host.raw))) if not exact else (name,)
+        alike = (groups, tuple(sorted(host.raw)))  # their defaults differ in what no rule looks at, such as addresses
         if alike not in self.shared_defaults:
             self.shared_defaults[alike] = self.role_defaults(host, everything)
         host.defaults, host.missing = self.shared_defaults[alike]
@@ -119,7 +119,7 @@ class Collector:
                 if isinstance(value, str) and re.search(r"\b(lookup|query|q)\s*\(", value):
                     continue  # may write or ask something; evaluated when the role runs
                 try:
-                    values[str(name)] = templar.template(value) if templar.is_template(value) else value
+                    values[str(name)] = evaluated(value, variables, templar)
                 except Exception as error:
                     needed = undefined_name(error)
                     known = needed and (needed.startswith("platform_") or owning_role(needed, self.roles))
@@ -147,6 +147,14 @@ class Collector:
                 continue
             values |= {str(value) for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else set()
         return frozenset(value for value in values if value and "{{" not in value)
+
+
+def evaluated(value: Any, variables: dict, templar: Any) -> Any:
+    while isinstance(value, str) and (reference := REFERENCE.match(value)) and reference.group(1) in variables:
+        value = variables[reference.group(1)]
+    if isinstance(value, (str, dict, list, tuple)) and "{" in str(value):
+        return templar.template(value)
+    return value
 
 
 def reason(error: Exception) -> str:
@@ -178,7 +186,7 @@ def about_facts(value: Any, error: BaseException) -> bool:
 
 class ActionModule(ActionBase):
     _requires_connection = False
-    _VALID_ARGS = frozenset({"roles_directory"})
+    _VALID_ARGS = frozenset({"roles_directory", "details"})
     _supports_check_mode = True
 
     def run(self, tmp: Any = None, task_vars: dict | None = None) -> dict:
@@ -189,12 +197,9 @@ class ActionModule(ActionBase):
         for warning in warnings:
             where = f"{warning.where}, on {', '.join(warning.hosts)}" if warning.hosts else warning.where
             display.warning(f"{warning.what} {warning.remedy} ({where})")
-        result.update(
-            changed=False,
-            hosts=len(inventory.hosts),
-            problems=[vars(problem) | {"hosts": list(problem.hosts)} for problem in problems],
-            preflight_warnings=[vars(problem) | {"hosts": list(problem.hosts)} for problem in warnings],
-        )
+        result.update(changed=False, hosts=len(inventory.hosts), problem_count=len(problems), warning_count=len(warnings))
+        if self._task.args.get("details"):  # for programs; a person has all of it in the message
+            result.update(problems=[asdict(problem) for problem in problems], cautions=[asdict(problem) for problem in warnings])
         if problems:
             result.update(failed=True, msg=message(problems, "The inventory can't be used", len(inventory.hosts)))
         else:

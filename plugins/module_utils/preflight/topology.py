@@ -148,19 +148,28 @@ def redis_spread(inventory: Inventory) -> list[Problem]:
         return []
     most = (masters - 1) // 2
     domains = _domains(hosts, "redis_failure_domain")
-    if sum(min(len(members), most) for members in domains.values()) >= masters:
-        return []
+    where = inventory.group_where("redis")
     name, members = max(domains.items(), key=lambda item: len(item[1]))
-    carried = min(len(members), masters - sum(min(len(m), most) for n, m in domains.items() if n != name))
-    return [
-        Problem(
-            f"{name} carries {len(members)} of {len(hosts)} Redis nodes ({_names(members)}), and so at least {carried} of {masters} masters: "
-            "losing it stops the cluster.",
-            inventory.group_where("redis"),
-            f"Spread the nodes so that no machine and no platform_failure_domain has to hold more than {most} of the {masters} masters: "
-            f"at least {-(-masters // most)} of them.",
-        )
-    ]
+    if sum(min(len(others), most) for others in domains.values()) < masters:
+        carried = masters - sum(min(len(others), most) for domain, others in domains.items() if domain != name)
+        return [
+            Problem(
+                f"{name} carries {len(members)} of {len(hosts)} Redis nodes ({_names(members)}), and so at least {min(carried, len(members))} of {masters} "
+                "masters: losing it stops the cluster.",
+                where,
+                f"Spread the nodes over at least {-(-masters // most)} machines or platform_failure_domains, so that none has to hold more than {most} of the "
+                f"{masters} masters.",
+            )
+        ]
+    if len(members) > masters * max(1, _replicas(hosts[0])):
+        return [
+            Problem(
+                f"{name} carries {len(members)} of {len(hosts)} Redis nodes ({_names(members)}): a master would be beside its own replica, and losing it loses data.",
+                where,
+                f"Let no machine or platform_failure_domain hold more than {masters * max(1, _replicas(hosts[0]))} of the nodes.",
+            )
+        ]
+    return []
 
 
 def quorum_spread(inventory: Inventory) -> list[Problem]:

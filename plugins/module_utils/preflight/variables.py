@@ -80,16 +80,18 @@ def is_secret(inventory: Inventory, name: str) -> bool:
 
 
 def untemplatable(inventory: Inventory) -> list[Problem]:
-    return [
-        Problem(
-            f"{name} can't be evaluated: {reason}.",
-            host.where(name),
-            "Define what it refers to, in this inventory and for this host, or correct the expression.",
-            (host.name,),
-        )
-        for host in inventory.hosts.values()
-        for name, reason in host.failed.items()
-    ]
+    """One entry per cause: a name that isn't there takes everything with it that refers to it."""
+    causes: dict[str, dict[str, None]] = {}
+    for host in inventory.hosts.values():
+        for name, reason in host.failed.items():
+            causes.setdefault(reason, {}).setdefault(name)
+    problems = []
+    for host in inventory.hosts.values():
+        for reason in dict.fromkeys(host.failed.values()):
+            names = list(causes[reason])
+            text = f"{', '.join(names)} can't be evaluated: {reason}."
+            problems.append(Problem(text, host.where(*names), "Define what is missing, in this inventory and for this host, or correct the expression.", (host.name,)))
+    return problems
 
 
 def required(inventory: Inventory) -> list[Problem]:
