@@ -57,6 +57,7 @@ _PAIR = re.compile(
     re.IGNORECASE,
 )
 _OPTION = re.compile(rf"(?<!\S)(--?[\w-]+)(\s+)(?!-)({_QUOTED}|\S+)")
+_CONFIGURED = re.compile(r"\b(requirepass|masterauth|sentinel auth-pass \S+)([ \t]+)\\*[\"']?(?!\[redacted\])[^\s\"']+")
 _IDENTIFIED = re.compile(r"\b(IDENTIFIED BY|PASSWORD)(\s+)(E?'(?:[^'\\]|\\.|'')*')", re.IGNORECASE)
 
 
@@ -209,6 +210,7 @@ class Redactor:
             text = _USERINFO.sub(f"{MARK}@", text)
         text = _HEADER.sub(rf"\1\2{MARK}", text)
         text = _BEARER.sub(rf"\1\2{MARK}", text)
+        text = _CONFIGURED.sub(rf"\1\2{MARK}", text)
         text = _IDENTIFIED.sub(rf"\1\2'{MARK}'", text)
         text = _PAIR.sub(self._pair, text)
         text = _OPTION.sub(self._pair, text)

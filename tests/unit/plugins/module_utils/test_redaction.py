@@ -146,6 +146,8 @@ def test_any_data_can_be_redacted_and_written(data):
         ("consul acl -token=hunter2secret", "hunter2secret"),
         ("PGPASSWORD=hunter2secret psql", "hunter2secret"),
         ("ALTER ROLE x PASSWORD 'hunter2secret'", "hunter2secret"),
+        ("requirepass hunter2secret", "hunter2secret"),
+        ("sentinel auth-pass mymaster hunter2secret", "hunter2secret"),
         ("masterauth_password hunter: password: hunter2secret", "hunter2secret"),
     ],
 )
