@@ -1,0 +1,132 @@
+"""Runs a playbook: everything into the log, plays, roles and the task being run onto the screen."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from lab.command import run
+from lab.console import Console, duration
+from lab.errors import LabError
+from lab.settings import Settings
+
+HEADING = re.compile(r"^(PLAY|TASK|RUNNING HANDLER) \[(.*?)\] \**$")
+RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)")
+FAILURE = re.compile(r"^(fatal: |\[ERROR\]|ERROR! )|Failure bundle|failure bundle")
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    bin_directory = Path(sys.executable).parent
+    result = {
+        "PATH": f"{bin_directory}:{os.environ.get('PATH', os.defpath)}",
+        "ANSIBLE_CONFIG": str(settings.checkout / "ansible.cfg"),
+        "ANSIBLE_FORCE_COLOR": "0",
+        "ANSIBLE_NOCOLOR": "1",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if settings.strategy == "mitogen":
+        found = importlib.util.find_spec("ansible_mitogen")
+        if not found or not found.submodule_search_locations:
+            raise LabError("LAB_STRATEGY=mitogen, but Mitogen isn't installed in .venv.", "Leave LAB_STRATEGY unset.")
+        directory = Path(next(iter(found.submodule_search_locations)))
+        result["ANSIBLE_STRATEGY"] = "mitogen_linear"
+        result["ANSIBLE_STRATEGY_PLUGINS"] = str(directory / "plugins" / "strategy")
+    return result
+
+
+class Progress:
+    """Follows ansible-playbook's output."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.play = ""
+        self.role = ""
+        self.task = ""
+        self.recap: dict[str, tuple[int, int, int, int]] = {}
+        self.telling: list[str] = []
+        self._telling_lines = 0
+
+    def line(self, text: str) -> None:
+        heading = HEADING.match(text)
+        if heading:
+            self._telling_lines = 0
+            self._heading(*heading.groups())
+            return
+        recap = RECAP.match(text)
+        if recap:
+            ok, changed, unreachable, failed = (int(value) for value in recap.groups()[1:])
+            self.recap[recap.group(1)] = (ok, changed, unreachable, failed)
+            return
+        if FAILURE.search(text):
+            self._telling_lines = 12
+        if self._telling_lines:
+            self._telling_lines -= 1
+            self.telling.append(text[:400])
+
+    def _heading(self, kind: str, name: str) -> None:
+        if kind == "PLAY":
+            self.play, self.role = name, ""
+            self.console.note(f"[{duration(self.console.elapsed):>5}] {name}")
+            self.console.doing(name)
+            return
+        role, separator, task = name.partition(" : ")
+        role = role.removeprefix("sutazai.platform.") if separator else ""
+        self.task = name
+        if role and role != self.role:
+            self.role = role
+            self.console.note(f"[{duration(self.console.elapsed):>5}]   {role}: {task}")
+        self.console.doing(f"{role}: {task}" if role else name)
+
+    def summary(self) -> str:
+        hosts = len(self.recap)
+        changed = sum(counts[1] for counts in self.recap.values())
+        failed = [host for host, counts in self.recap.items() if counts[2] or counts[3]]
+        text = f"{hosts} hosts, {changed} changes"
+        return text + (f", failed: {', '.join(failed)}" if failed else "")
+
+
+def playbook(
+    console: Console, settings: Settings, name: str, *arguments: str, quiet: bool = False, failure: str, way_out: str
+) -> Progress:
+    argv = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        *("-i", str(settings.inventory.relative_to(settings.checkout)), name),
+        *arguments,
+    ]
+    progress = Progress(console)
+    try:
+        run(
+            console,
+            argv,
+            failure=failure,
+            way_out=way_out,
+            environment=environment(settings),
+            cwd=settings.checkout,
+            on_line=None if quiet else progress.line,
+        )
+    except LabError as error:
+        if progress.telling:
+            error.tail = progress.telling[-24:]
+        raise
+    return progress
+
+
+def site(console: Console, settings: Settings) -> None:
+    arguments = shlex.split(settings.ansible_arguments)
+    limit = settings.limit or ",".join(settings.hosts)
+    if limit:
+        arguments += ["--limit", limit]
+    progress = playbook(
+        console,
+        settings,
+        "site.yml",
+        *arguments,
+        failure="site.yml failed.",
+        way_out="Correct what it names and run the same command again: it goes on from what is there.",
+    )
+    console.note(progress.summary())

@@ -1,0 +1,79 @@
+"""The inventory's generated variables: secrets, made once, and what this machine's lab looks like."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import string
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+LENGTH = 40
+
+
+def _password() -> str:
+    alphabet = string.ascii_letters + string.digits
+    return "".join(secrets.choice(alphabet) for _ in range(LENGTH))
+
+
+def _uuid() -> str:
+    return str(uuid.UUID(bytes=secrets.token_bytes(16), version=4))
+
+
+def _gossip_key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+SECRETS = {
+    "platform_consul_management_token": _uuid,
+    "consul_gossip_key": _gossip_key,
+    "pki_ca_passphrase": _password,
+    "rabbitmq_erlang_cookie": _password,
+    "rabbitmq_admin_password": _password,
+    "rabbitmq_application_password": _password,
+    "redis_admin_password": _password,
+    "redis_replication_password": _password,
+    "redis_application_password": _password,
+    "patroni_superuser_password": _password,
+    "patroni_replication_password": _password,
+    "patroni_rewind_password": _password,
+    "patroni_rest_password": _password,
+    "patroni_application_password": _password,
+    "pgbouncer_auth_password": _password,
+}
+
+
+def complete_secrets(existing: Mapping[str, str]) -> dict[str, str]:
+    """What exists stays as it is; what is missing is made."""
+    return {**existing, **{name: make() for name, make in SECRETS.items() if name not in existing}}
+
+
+def write_secrets(path: Path) -> bool:
+    """Returns whether anything was added."""
+    existing = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+    complete = complete_secrets(existing)
+    if complete == existing:
+        path.chmod(0o600)
+        return False
+    header = "# Made once by `make lab`; never in git. Remove it only together with the lab's hosts.\n"
+    _write(path, header + "---\n" + yaml.safe_dump(complete, sort_keys=False), 0o600)
+    return True
+
+
+def write_generated(path: Path, values: Mapping[str, object]) -> None:
+    header = "# Written by `make lab` at each run; change lab/ or the other files here instead.\n"
+    _write(path, header + "---\n" + yaml.safe_dump(dict(values), sort_keys=False), 0o644)
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    """All or nothing, and never readable to others in between."""
+    partial = path.with_name(f".{path.name}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+    partial.rename(path)
