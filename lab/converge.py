@@ -42,8 +42,9 @@ def environment(settings: Settings) -> dict[str, str]:
 class Progress:
     """Follows ansible-playbook's output."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, quiet: bool = False):
         self.console = console
+        self.quiet = quiet
         self.play = ""
         self.role = ""
         self.task = ""
@@ -71,7 +72,7 @@ class Progress:
     def _heading(self, kind: str, name: str) -> None:
         if kind == "PLAY":
             self.play, self.role = name, ""
-            self.console.note(f"[{duration(self.console.elapsed):>5}] {name}")
+            self._show(f"[{duration(self.console.elapsed):>5}] {name}")
             self.console.doing(name)
             return
         role, separator, task = name.partition(" : ")
@@ -79,8 +80,12 @@ class Progress:
         self.task = name
         if role and role != self.role:
             self.role = role
-            self.console.note(f"[{duration(self.console.elapsed):>5}]   {role}: {task}")
+            self._show(f"[{duration(self.console.elapsed):>5}]   {role}: {task}")
         self.console.doing(f"{role}: {task}" if role else name)
+
+    def _show(self, text: str) -> None:
+        if not self.quiet:
+            self.console.note(text)
 
     def summary(self) -> str:
         hosts = len(self.recap)
@@ -91,14 +96,20 @@ class Progress:
 
 
 def playbook(
-    console: Console, settings: Settings, name: str, *arguments: str, quiet: bool = False, failure: str, way_out: str
+    console: Console,
+    settings: Settings,
+    name: str,
+    *arguments: str,
+    failure: str,
+    way_out: str = "",
+    quiet: bool = False,
 ) -> Progress:
     argv = [
         str(Path(sys.executable).parent / "ansible-playbook"),
         *("-i", str(settings.inventory.relative_to(settings.checkout)), name),
         *arguments,
     ]
-    progress = Progress(console)
+    progress = Progress(console, quiet)
     try:
         run(
             console,
@@ -107,7 +118,7 @@ def playbook(
             way_out=way_out,
             environment=environment(settings),
             cwd=settings.checkout,
-            on_line=None if quiet else progress.line,
+            on_line=progress.line,
         )
     except LabError as error:
         if progress.telling:
