@@ -1,0 +1,6 @@
+def selection(ci):
+    return []
+
+
+def where_each_ran(ci):
+    return ""
