@@ -24,6 +24,7 @@ from ansible_collections.sutazai.platform.plugins.module_utils.preflight.model i
     owning_role,
     roles_of,
 )
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight.plan import plan
 from ansible_collections.sutazai.platform.plugins.module_utils.preflight.roles import read_roles
 
 try:
@@ -92,7 +93,7 @@ class Collector:
                 origin = self.origin(key, value)
                 if origin:
                     host.origins[str(key)] = origin
-        templar = self.templar.copy_with_new_env(available_variables={**everything, "hostvars": self.hostvars})
+        templar = self.templar.copy_with_new_env(available_variables={"ansible_facts": {}, **everything, "hostvars": self.hostvars})
         for key, value in host.raw.items():
             try:
                 host.values[key] = evaluated(value, everything, templar)
@@ -111,7 +112,7 @@ class Collector:
         missing: dict[str, str] = {}
         for role in host.roles:
             spec: RoleSpec = self.roles[role]
-            variables = {**spec.defaults, **everything, **spec.variables, "hostvars": self.hostvars}
+            variables = {"ansible_facts": {}, **spec.defaults, **everything, **spec.variables, "hostvars": self.hostvars}
             templar = self.templar.copy_with_new_env(available_variables=variables)
             for name, value in spec.defaults.items():
                 if name in host.raw:
@@ -203,5 +204,8 @@ class ActionModule(ActionBase):
         if problems:
             result.update(failed=True, msg=message(problems, "The inventory can't be used", len(inventory.hosts)))
         else:
+            result["members"] = {host.name: host.address for host in inventory.hosts.values()}
+            result["plan"] = {host.name: plan(inventory, host) for host in inventory.hosts.values()}
+            result["clock_skew_limit_seconds"] = inventory.setting("preflight_clock_skew_limit_seconds")
             result["msg"] = f"The inventory of {len(inventory.hosts)} hosts is sound."
         return result

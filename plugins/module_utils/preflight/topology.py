@@ -134,7 +134,8 @@ def _domains(hosts: list[Host], *variables: str) -> dict[str, list[Host]]:
     """Hosts by what they would be lost together with: the declared failure domain, else the machine's address."""
     domains = defaultdict(list)
     for host in hosts:
-        domains[str(host.first(*variables, "platform_failure_domain", default=host.address or host.name))].append(host)
+        declared = [host.values[name] for name in (*variables, "platform_failure_domain") if host.values.get(name)]
+        domains[str(declared[0] if declared else host.address or host.name)].append(host)
     return domains
 
 

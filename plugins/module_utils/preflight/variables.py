@@ -198,8 +198,8 @@ def _weakness(inventory: Inventory, name: str, value: str) -> str:
             key = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
             key = b""
-        if len(key) not in (16, 24, 32):
-            return "isn't 32 (or 16, 24) bytes in base64, which Consul requires"
+        if len(key) != 32:
+            return "isn't 32 bytes in base64, which Consul requires"
         return "is an example value" if len(set(key)) < 5 else ""
     if len(value) < MINIMUM_LENGTH:
         return f"is shorter than {MINIMUM_LENGTH} characters"
@@ -409,6 +409,19 @@ def consul_envoy(inventory: Inventory) -> list[Problem]:
     return problems
 
 
+def consul_checksum(inventory: Inventory) -> list[Problem]:
+    return [
+        Problem(
+            f"No checksum is known for Consul {host.get('consul_version')}.",
+            host.where("consul_version"),
+            "Set consul_artifact_sha256 from HashiCorp's SHA256SUMS of that release, or use the version that is the role's default.",
+            (host.name,),
+        )
+        for host in inventory.hosts.values()
+        if "consul_version" in host.values and host.get("consul_artifact_sha256") == ""
+    ]
+
+
 def mirrored_queues(inventory: Inventory) -> list[Problem]:
     """Mirroring was removed in RabbitMQ 4.0: such a policy is accepted and does nothing."""
     problems = []
@@ -461,5 +474,6 @@ RULES = (
     tls_pairs,
     patroni_timing,
     consul_envoy,
+    consul_checksum,
     mirrored_queues,
 )

@@ -1,0 +1,190 @@
+"""Reads what a host is and holds, without changing it and with nothing but the standard library: this runs on the hosts.
+
+Every path is taken below `root`, so that tests can lay out a host in a directory.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import struct
+import subprocess
+
+LISTEN = "0A"
+DPKG_PACKAGES = ("rabbitmq-server", "redis-server", "patroni", "pgbouncer", "postgresql-common")
+
+
+def text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as handle:
+            return handle.read()
+    except OSError:
+        return ""
+
+
+def release(root: str = "/") -> dict[str, str]:
+    """Distribution and its release, from os-release."""
+    fields = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', text(os.path.join(root, "etc/os-release")), re.MULTILINE))
+    return {"distribution": fields.get("ID", ""), "release": fields.get("VERSION_ID", ""), "name": fields.get("PRETTY_NAME", "")}
+
+
+def memory_mb(root: str = "/") -> int:
+    """What the host may use: of a container that is its limit, not the machine's memory."""
+    match = re.search(r"^MemTotal:\s+(\d+) kB", text(os.path.join(root, "proc/meminfo")), re.MULTILINE)
+    total = int(match.group(1)) * 1024 if match else 0
+    for path in cgroup_limits(root):
+        value = text(path).strip()
+        if value.isdigit() and 0 < int(value) < total:
+            total = int(value)
+    return total // (1024 * 1024)
+
+
+def cgroup_limits(root: str) -> list[str]:
+    """Limits of process 1's group and of those above it (version 2), or of its group (version 1)."""
+    paths = [os.path.join(root, "sys/fs/cgroup/memory.max"), os.path.join(root, "sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    for line in text(os.path.join(root, "proc/1/cgroup")).splitlines():
+        parts = line.split(":", 2)
+        if len(parts) != 3:
+            continue
+        _number, controllers, group = parts
+        group = group.strip("/")
+        if controllers == "memory":
+            while group:
+                paths.append(os.path.join(root, "sys/fs/cgroup/memory", group, "memory.limit_in_bytes"))
+                group = os.path.dirname(group)
+        elif not controllers:
+            while group:
+                paths.append(os.path.join(root, "sys/fs/cgroup", group, "memory.max"))
+                group = os.path.dirname(group)
+    return paths
+
+
+def disk_free_mb(path: str) -> int:
+    while not os.path.isdir(path) and path != "/":
+        path = os.path.dirname(path)
+    usage = os.statvfs(path)
+    return usage.f_bavail * usage.f_frsize // (1024 * 1024)
+
+
+def listeners(ports: list[int], root: str = "/") -> dict[str, str]:
+    """Which of the ports something listens on, and what: port -> command line, `unknown` where it can't be seen."""
+    inodes: dict[str, int] = {}
+    for file in ("tcp", "tcp6"):
+        for line in text(os.path.join(root, "proc/net", file)).splitlines()[1:]:
+            words = line.split()
+            if len(words) < 10 or words[3] != LISTEN:
+                continue
+            port = int(words[1].rsplit(":", 1)[1], 16)
+            if port in ports:
+                inodes[words[9]] = port
+    found = {str(port): "unknown" for port in inodes.values()}
+    if not inodes:
+        return found
+    for descriptor in glob.iglob(os.path.join(root, "proc/[0-9]*/fd/*")):
+        try:
+            target = os.readlink(descriptor)
+        except OSError:
+            continue
+        if target.startswith("socket:[") and target[8:-1] in inodes:
+            process = descriptor.rsplit("/", 2)[0]
+            command = text(os.path.join(process, "comm")).strip()
+            line = " ".join(text(os.path.join(process, "cmdline")).split("\0")[:2]).strip()
+            port = str(inodes[target[8:-1]])
+            # A socket that systemd opened is shared with the daemon that it was made for: name the daemon.
+            if found[port] in ("unknown", "") or found[port].startswith("systemd "):
+                found[port] = f"{command} {line}".strip()[:200]
+    return found
+
+
+def packages(root: str = "/") -> dict[str, str]:
+    """Versions of the installed packages that matter here."""
+    found = {}
+    for block in text(os.path.join(root, "var/lib/dpkg/status")).split("\n\n"):
+        name = re.match(r"Package: (\S+)", block)
+        if name and name.group(1) in DPKG_PACKAGES and "\nStatus: install ok installed" in block:
+            version = re.search(r"^Version: (?:\d+:)?(\S+)", block, re.MULTILINE)
+            found[name.group(1)] = version.group(1) if version else ""
+    return found
+
+
+def consul(data: str, configuration: str, binary: str, root: str = "/") -> dict:
+    """Installed version, configured datacenter, and the other members that its data remembers."""
+    state: dict = {"version": "", "datacenter": "", "members": {}}
+    path = os.path.join(root, binary.lstrip("/"))
+    if os.path.lexists(path):
+        match = re.search(r"/(\d+\.\d+\.\d+[^/]*)/", os.path.realpath(path))
+        if match:
+            state["version"] = match.group(1)
+        elif root == "/":
+            output = subprocess.run([path, "version"], capture_output=True, text=True, timeout=20, check=False).stdout
+            match = re.search(r"v(\d+\.\d+\.\d+)", output)
+            state["version"] = match.group(1) if match else ""
+    folder = os.path.join(root, data.lstrip("/"))
+    if not os.path.exists(os.path.join(folder, "node-id")):
+        return state
+    for file in sorted(glob.glob(os.path.join(root, configuration.lstrip("/"), "*"))):
+        match = re.search(r'"?\bdatacenter"?\s*[:=]\s*"([^"]+)"', text(file)) if file.endswith((".hcl", ".json")) else None
+        state["datacenter"] = match.group(1) if match else state["datacenter"]
+    for line in text(os.path.join(folder, "serf/local.snapshot")).splitlines():
+        match = re.match(r"alive: (\S+) \[?([^\]]+?)\]?:\d+$", line)
+        if match:
+            state["members"][match.group(1)] = match.group(2)
+        elif line.startswith("not-alive: "):
+            state["members"].pop(line.split(" ", 1)[1].strip(), None)
+    return state
+
+
+def rabbitmq(home: str, root: str = "/") -> dict:
+    """Erlang node names that have data here, and those their clusters know."""
+    nodes: dict[str, list[str]] = {}
+    for folder in sorted(glob.glob(os.path.join(root, home.lstrip("/"), "mnesia", "*@*"))):
+        name = os.path.basename(folder)
+        if not os.path.isdir(folder) or name.endswith("-plugins-expand"):
+            continue
+        known = re.findall(r"'?([\w.-]+@[\w.-]+)'?", text(os.path.join(folder, "cluster_nodes.config")))
+        nodes[name] = sorted(set(known))
+    return {"nodes": nodes}
+
+
+def redis(data: str, root: str = "/") -> dict:
+    """Addresses that the cluster's node file knows, and whether there is data without one."""
+    folder = os.path.join(root, data.lstrip("/"))
+    state: dict = {"nodes": [], "cluster": False, "data_bytes": 0}
+    for file in sorted(glob.glob(os.path.join(folder, "**", "nodes*.conf"), recursive=True)):
+        state["cluster"] = True
+        for line in text(file).splitlines():
+            words = line.split()
+            if len(words) < 8 or "noaddr" in words[2] or "myself" in words[2] or "handshake" in words[2]:
+                continue
+            address = words[1].split("@", 1)[0].rsplit(":", 1)[0].strip("[]")
+            if address:
+                state["nodes"].append(address)
+    for file in (*glob.glob(os.path.join(folder, "**", "*.rdb"), recursive=True), *glob.glob(os.path.join(folder, "**", "*.aof"), recursive=True)):
+        state["data_bytes"] += os.path.getsize(file)
+    state["nodes"] = sorted(set(state["nodes"]))
+    return state
+
+
+def postgresql(data: str, configuration: str, root: str = "/") -> dict:
+    """Every database cluster below the data directory: its major version, system identifier, and whether Patroni made it."""
+    clusters = []
+    folder = os.path.join(root, data.lstrip("/"))
+    candidates = (folder, *glob.glob(os.path.join(folder, "*")), *glob.glob(os.path.join(folder, "*", "*")))
+    for path in sorted(candidates):
+        version = text(os.path.join(path, "PG_VERSION")).strip()
+        if not version or not os.path.isdir(os.path.join(path, "global")):
+            continue
+        identifier = ""
+        try:
+            with open(os.path.join(path, "global/pg_control"), "rb") as handle:
+                identifier = str(struct.unpack("<Q", handle.read(8))[0])
+        except (OSError, struct.error):
+            pass
+        patroni = os.path.exists(os.path.join(path, "patroni.dynamic.json"))
+        clusters.append({"path": "/" + os.path.relpath(path, root), "version": version, "identifier": identifier, "patroni": patroni})
+    scope = ""
+    for file in sorted(glob.glob(os.path.join(root, configuration.lstrip("/"), "*.y*ml"))):
+        match = re.search(r"^scope:\s*['\"]?([\w.-]+)", text(file), re.MULTILINE)
+        scope = match.group(1) if match else scope
+    return {"clusters": clusters, "scope": scope}
