@@ -206,7 +206,7 @@ def unpack(path, root, member, file):
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         raise ArtifactError(f"{file} holds no {member!r} (artifact_member). It holds: {shown or 'nothing'}.")
     if os.path.isfile(wanted):
-        os.chmod(wanted, 0o755)
+        os.chmod(wanted, 0o755)  # noqa: S103 - everyone may run it
 
 
 def _sync(root):
@@ -229,7 +229,7 @@ def install(path, base, version, sha256, member, file):
     """Unpack into a nameless directory, then give it its name: an interrupted run leaves nothing that looks complete."""
     incoming = tempfile.mkdtemp(prefix=".incoming-", dir=base)
     try:
-        os.chmod(incoming, 0o755)
+        os.chmod(incoming, 0o755)  # noqa: S103 - everyone may read it
         unpack(path, incoming, member, file)
         sizes = {}
         for parent, _dirs, files in os.walk(incoming):

@@ -1,5 +1,7 @@
-"""Reading a bundle on the controller. A bundle is a plain tar (what it holds is compressed already): any file in it can be
-had without reading the rest. `manifest.json` comes first and says what there is."""
+"""Reading a bundle on the controller.
+
+A bundle is a plain tar (what it holds is compressed already): any file in it can be had without reading the rest.
+`manifest.json` comes first and says what there is."""
 
 from __future__ import annotations
 
@@ -46,14 +48,14 @@ def find(manifest, path):
 
 
 def fetch(bundle, path, directory):
-    """Copy one file out of the bundle into `directory`, verified against the manifest; once per directory, whoever asks.
+    """Copy one file out of the bundle into `directory`, verified against the manifest; once per directory.
 
     Returns the path of the copy."""
     entry = find(read_manifest(bundle), path)
     if entry is None:
         raise BundleError(
-            f"{path} is not in the bundle {bundle} (platform_artifact_bundle). It was made for another inventory or other "
-            "versions: make it again with playbooks/bundle.yml, or unset platform_artifact_bundle."
+            f"{path} is not in the bundle {bundle} (platform_artifact_bundle). It was made for another inventory or "
+            "other versions: make it again with playbooks/bundle.yml, or unset platform_artifact_bundle."
         )
     copy = os.path.join(directory, f"bundle-{entry['sha256']}")
     if os.path.exists(copy):

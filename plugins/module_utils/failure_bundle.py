@@ -90,7 +90,7 @@ def script(components, lines=150):
         out.append(
             f"j=$(timeout 5 journalctl -q -u '{name}' -n {lines} --no-pager -o short-iso --since -6h 2>/dev/null); "
             f"if [ -n \"$j\" ] || systemctl is-enabled -q '{name}' 2>/dev/null; then head_ 'unit {unit}'; "
-            f"timeout 4 systemctl show '{name}' -p Id,ActiveState,SubState,Result,ExecMainStatus,NRestarts,ActiveEnterTimestamp; "
+            f"timeout 4 systemctl show '{name}' -p Id,ActiveState,SubState,Result,ExecMainStatus,NRestarts; "
             f"head_ 'journal {unit}'; printf '%s\\n' \"$j\"; fi"
         )
     for log in logs:
@@ -144,7 +144,7 @@ _WEIGHTS = [
 _NOISE = [
     (
         re.compile(
-            r"systemd\[1\]: .*(Failed with result|Main process exited|Scheduled restart|Start request repeated|Failed to start)"
+            r"systemd\[1\]: .*(Failed with|Main process exited|Scheduled restart|Start request repeated|Failed to)"
         ),
         -4,
     ),
@@ -178,7 +178,7 @@ def telling_lines(sources, count=3, width=220):
                 nearness = 2.0 * (position + 1) / len(lines)
                 ranked.append((points + nearness - 0.1 * order, order, position, name, line))
     chosen, seen = [], set()
-    for points, order, position, name, line in sorted(ranked, key=lambda entry: (-entry[0], entry[1], -entry[2])):
+    for _points, order, position, name, line in sorted(ranked, key=lambda entry: (-entry[0], entry[1], -entry[2])):
         same = _VARYING.sub("#", line)[-120:]
         if same in seen:
             continue

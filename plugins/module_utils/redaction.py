@@ -1,7 +1,7 @@
 """Taking secrets out of text and data before anything is written down. Pure functions.
 
-Three nets, one behind the other: values that are known to be secret (whatever escaping they went through), values whose key or
-option name says so, and values that look like a secret (private keys, URLs with a password, tokens).
+Three nets, one behind the other: values that are known to be secret (whatever escaping they went through), values whose
+key or option name says so, and values that look like a secret (private keys, URLs with a password, tokens).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import quote
 MARK = "[redacted]"
 MIN_LENGTH = 4
 
-_WORDS = r"pass(?:word|wd|phrase)?s?|pwd|secrets?|tokens?|cookies?|credentials?|gossip_key|private_?keys?|api_?keys?|auth_key|encryption_?keys?"
+_WORDS = r"pass(?:word|wd|phrase)?s?|pwd|secrets?|tokens?|cookies?|credentials?"
 _SECRET_NAME = re.compile(
     rf"(?:^|[^a-z])(?:[a-z0-9]*(?:password|passwd|passphrase|secret|token|apikey|privatekey)s?|{_WORDS}|keys?|encrypt|requirepass|masterauth|authorization|"
     r"secret_?id|pgpassword|userlist|vault_\w*)$"

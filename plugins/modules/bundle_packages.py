@@ -110,7 +110,7 @@ def unpack(path, sha256):
     lib.require_space(parent, os.path.getsize(path), "Unpacking the packages")
     incoming = tempfile.mkdtemp(prefix=".incoming-", dir=parent)
     try:
-        os.chmod(incoming, 0o755)
+        os.chmod(incoming, 0o755)  # noqa: S103 - everyone may read it
         with tarfile.open(path, "r:") as archive:
             for entry in archive:
                 if not entry.isreg() or "/" in entry.name:
