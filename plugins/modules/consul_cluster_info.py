@@ -201,7 +201,9 @@ def look(parameters: dict[str, Any]) -> dict[str, Any]:
         if not result["leader_address"]:
             problems.append(no_leader_problem(api.url))
         judge_servers = bool(parameters["expected_servers"] or parameters["minimum_failure_tolerance"])
-        state = api.get("/v1/operator/autopilot/state") if result["leader_address"] else None
+        # An agent's own token may not read it, and the servers would log each refusal.
+        ask_servers = judge_servers or not parameters["token_file"]
+        state = api.get("/v1/operator/autopilot/state") if result["leader_address"] and ask_servers else None
         if state and state.ok:
             result["servers"] = servers_of(state.data)
             result["failure_tolerance"] = state.data.get("FailureTolerance", 0)
