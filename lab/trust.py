@@ -17,7 +17,7 @@ def certificates(text: str) -> list[str]:
     return ["\n".join(line.strip() for line in block.strip().splitlines()) for block in PEM.findall(text)]
 
 
-def extra(bundle: str, packaged: Iterable[str]) -> list[str]:
+def additional(bundle: str, packaged: Iterable[str]) -> list[str]:
     """Certificates of the bundle that no packaged file has."""
     known = {certificate for text in packaged for certificate in certificates(text)}
     found: list[str] = []
@@ -33,4 +33,4 @@ def discover() -> list[str]:
         return []  # not a Debian layout: can't tell which are extra
     bundles = [BUNDLE, Path(os.environ.get("SSL_CERT_FILE", BUNDLE))]
     text = "\n".join(path.read_text(errors="replace") for path in dict.fromkeys(bundles) if path.is_file())
-    return extra(text, packaged)
+    return additional(text, packaged)
