@@ -7,7 +7,11 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.sutazai.platform.plugins.module_utils.preflight.clock import GOOD_ENOUGH_SECONDS, narrowed, offset
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight.clock import (
+    GOOD_ENOUGH_SECONDS,
+    narrowed,
+    offset,
+)
 
 ATTEMPTS = 4
 

@@ -42,16 +42,15 @@ REFERENCE = re.compile(r"^\{\{\s*([a-zA-Z_]\w*)\s*\}\}$")
 class Collector:
     """Builds the rules' model from Ansible's variables."""
 
-    def __init__(self, templar: Any, loader: Any, task_vars: dict, roles_directory: str) -> None:
+    def __init__(
+        self, templar: Any, loader: Any, task_vars: dict, roles: tuple[dict[str, RoleSpec], frozenset[str]]
+    ) -> None:
         self.templar, self.loader, self.task_vars = templar, loader, task_vars
         self.hostvars = task_vars["hostvars"]
         self.here = os.getcwd()
-        self.roles, self.platform_names = read_roles(roles_directory, self.load)
+        self.roles, self.platform_names = roles
         self.prefixes = tuple(f"{role}_" for role in {*KNOWN_ROLES, *self.roles}) + ("platform_", "preflight_")
         self.shared_defaults: dict[tuple, tuple[dict, dict]] = {}
-
-    def load(self, path: str) -> Any:
-        return self.loader.load_from_file(path, trusted_as_template=True)
 
     def shown(self, path: str) -> str:
         relative = os.path.relpath(path, self.here)
@@ -63,7 +62,9 @@ class Collector:
         for group, members in groups.items():
             for host in members:
                 belongs.setdefault(host, []).append(group)
-        names = [name for name in groups.get("all", []) if name != "localhost" or set(belongs[name]) - {"all", "ungrouped"}]
+        names = [
+            name for name in groups.get("all", []) if name != "localhost" or set(belongs[name]) - {"all", "ungrouped"}
+        ]
         given = [str(source) for source in self.task_vars.get("ansible_inventory_sources") or []]
         files = sources.inventory_files(given)
         host_entries, group_entries = sources.read(files, {file: self.shown(file) for file in files})
@@ -93,7 +94,9 @@ class Collector:
                 origin = self.origin(key, value)
                 if origin:
                     host.origins[str(key)] = origin
-        templar = self.templar.copy_with_new_env(available_variables={"ansible_facts": {}, **everything, "hostvars": self.hostvars})
+        templar = self.templar.copy_with_new_env(
+            available_variables={"ansible_facts": {}, **everything, "hostvars": self.hostvars}
+        )
         for key, value in host.raw.items():
             try:
                 host.values[key] = evaluated(value, everything, templar)
@@ -112,7 +115,13 @@ class Collector:
         missing: dict[str, str] = {}
         for role in host.roles:
             spec: RoleSpec = self.roles[role]
-            variables = {"ansible_facts": {}, **spec.defaults, **everything, **spec.variables, "hostvars": self.hostvars}
+            variables = {
+                "ansible_facts": {},
+                **spec.defaults,
+                **everything,
+                **spec.variables,
+                "hostvars": self.hostvars,
+            }
             templar = self.templar.copy_with_new_env(available_variables=variables)
             for name, value in spec.defaults.items():
                 if name in host.raw:
@@ -138,15 +147,23 @@ class Collector:
 
     def example_values(self, given: list[str]) -> frozenset[str]:
         """Values of example files beside the inventory and in the collection: whoever copied one must change them."""
-        folders = [source if os.path.isdir(source) else os.path.dirname(source) for source in given if "," not in source]
-        files = {file for folder in [*folders, os.path.join(ROOT, "inventories")] for file in glob.glob(os.path.join(folder, "**", "*example*.yml"), recursive=True)}
+        folders = [
+            source if os.path.isdir(source) else os.path.dirname(source) for source in given if "," not in source
+        ]
+        folders.append(os.path.join(ROOT, "inventories"))
+        patterns = [os.path.join(folder, "**", "*example*.yml") for folder in folders]
+        files = {file for pattern in patterns for file in glob.glob(pattern, recursive=True)}
         values: set[str] = set()
         for file in sorted(files):
             try:
-                content = self.load(file)
+                content = self.loader.load_from_file(file)
             except AnsibleError:
                 continue
-            values |= {str(value) for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else set()
+            values |= (
+                {str(value) for key, value in content.items() if isinstance(value, str)}
+                if isinstance(content, dict)
+                else set()
+            )
         return frozenset(value for value in values if value and "{{" not in value)
 
 
@@ -193,14 +210,19 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict | None = None) -> dict:
         result = super().run(tmp, task_vars)
         roles_directory = self._task.args.get("roles_directory") or os.path.join(ROOT, "roles")
-        inventory = Collector(self._templar, self._loader, task_vars or {}, roles_directory).inventory()
+        roles = read_roles(roles_directory, lambda path: self._loader.load_from_file(path, trusted_as_template=True))
+        inventory = Collector(self._templar, self._loader, task_vars or {}, roles).inventory()
         problems, warnings = tier.check(inventory)
         for warning in warnings:
             where = f"{warning.where}, on {', '.join(warning.hosts)}" if warning.hosts else warning.where
             display.warning(f"{warning.what} {warning.remedy} ({where})")
-        result.update(changed=False, hosts=len(inventory.hosts), problem_count=len(problems), warning_count=len(warnings))
+        result.update(
+            changed=False, hosts=len(inventory.hosts), problem_count=len(problems), warning_count=len(warnings)
+        )
         if self._task.args.get("details"):  # for programs; a person has all of it in the message
-            result.update(problems=[asdict(problem) for problem in problems], cautions=[asdict(problem) for problem in warnings])
+            result.update(
+                problems=[asdict(problem) for problem in problems], cautions=[asdict(problem) for problem in warnings]
+            )
         if problems:
             result.update(failed=True, msg=message(problems, "The inventory can't be used", len(inventory.hosts)))
         else:

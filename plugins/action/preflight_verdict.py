@@ -23,13 +23,17 @@ class ActionModule(ActionBase):
         task_vars = task_vars or {}
         inventory = self._task.args.get("inventory")
         if not isinstance(inventory, dict) or "plan" not in inventory:
-            raise AnsibleActionFail("inventory must be the result of preflight_inventory; run the whole of playbooks/preflight.yml")
+            raise AnsibleActionFail(
+                "inventory must be the result of preflight_inventory; run the whole of playbooks/preflight.yml"
+            )
         variable = self._task.args["results"]
         hostvars = task_vars["hostvars"]
         results = {}
         for name in task_vars["ansible_play_hosts_all"]:
             results[str(name)] = hostvars.raw_get(name).get(variable) or {"msg": "it gave no answer"}
-        problems, warnings = check(inventory["plan"], results, inventory["members"], float(inventory["clock_skew_limit_seconds"]))
+        problems, warnings = check(
+            inventory["plan"], results, inventory["members"], float(inventory["clock_skew_limit_seconds"])
+        )
         for warning in warnings:
             display.warning(f"{warning.what} {warning.remedy}")
         result.update(changed=False, problem_count=len(problems), warning_count=len(warnings))

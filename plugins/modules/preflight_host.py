@@ -69,8 +69,8 @@ clock:
     high: {description: At most., type: float}
 """
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402 (documentation comes first in a module)
-from ansible_collections.sutazai.platform.plugins.module_utils.preflight import host_state  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight import host_state
 
 
 def main() -> None:

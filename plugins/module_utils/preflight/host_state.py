@@ -26,7 +26,11 @@ def text(path: str) -> str:
 def release(root: str = "/") -> dict[str, str]:
     """Distribution and its release, from os-release."""
     fields = dict(re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', text(os.path.join(root, "etc/os-release")), re.MULTILINE))
-    return {"distribution": fields.get("ID", ""), "release": fields.get("VERSION_ID", ""), "name": fields.get("PRETTY_NAME", "")}
+    return {
+        "distribution": fields.get("ID", ""),
+        "release": fields.get("VERSION_ID", ""),
+        "name": fields.get("PRETTY_NAME", ""),
+    }
 
 
 def memory_mb(root: str = "/") -> int:
@@ -42,7 +46,10 @@ def memory_mb(root: str = "/") -> int:
 
 def cgroup_limits(root: str) -> list[str]:
     """Limits of process 1's group and of those above it (version 2), or of its group (version 1)."""
-    paths = [os.path.join(root, "sys/fs/cgroup/memory.max"), os.path.join(root, "sys/fs/cgroup/memory/memory.limit_in_bytes")]
+    paths = [
+        os.path.join(root, "sys/fs/cgroup/memory.max"),
+        os.path.join(root, "sys/fs/cgroup/memory/memory.limit_in_bytes"),
+    ]
     for line in text(os.path.join(root, "proc/1/cgroup")).splitlines():
         parts = line.split(":", 2)
         if len(parts) != 3:
@@ -124,7 +131,9 @@ def consul(data: str, configuration: str, binary: str, root: str = "/") -> dict:
     if not os.path.exists(os.path.join(folder, "node-id")):
         return state
     for file in sorted(glob.glob(os.path.join(root, configuration.lstrip("/"), "*"))):
-        match = re.search(r'"?\bdatacenter"?\s*[:=]\s*"([^"]+)"', text(file)) if file.endswith((".hcl", ".json")) else None
+        match = (
+            re.search(r'"?\bdatacenter"?\s*[:=]\s*"([^"]+)"', text(file)) if file.endswith((".hcl", ".json")) else None
+        )
         state["datacenter"] = match.group(1) if match else state["datacenter"]
     for line in text(os.path.join(folder, "serf/local.snapshot")).splitlines():
         match = re.match(r"alive: (\S+) \[?([^\]]+?)\]?:\d+$", line)
@@ -160,7 +169,10 @@ def redis(data: str, root: str = "/") -> dict:
             address = words[1].split("@", 1)[0].rsplit(":", 1)[0].strip("[]")
             if address:
                 state["nodes"].append(address)
-    for file in (*glob.glob(os.path.join(folder, "**", "*.rdb"), recursive=True), *glob.glob(os.path.join(folder, "**", "*.aof"), recursive=True)):
+    for file in (
+        *glob.glob(os.path.join(folder, "**", "*.rdb"), recursive=True),
+        *glob.glob(os.path.join(folder, "**", "*.aof"), recursive=True),
+    ):
         state["data_bytes"] += os.path.getsize(file)
     state["nodes"] = sorted(set(state["nodes"]))
     return state
@@ -182,7 +194,14 @@ def postgresql(data: str, configuration: str, root: str = "/") -> dict:
         except (OSError, struct.error):
             pass
         patroni = os.path.exists(os.path.join(path, "patroni.dynamic.json"))
-        clusters.append({"path": "/" + os.path.relpath(path, root), "version": version, "identifier": identifier, "patroni": patroni})
+        clusters.append(
+            {
+                "path": "/" + os.path.relpath(path, root),
+                "version": version,
+                "identifier": identifier,
+                "patroni": patroni,
+            }
+        )
     scope = ""
     for file in sorted(glob.glob(os.path.join(root, configuration.lstrip("/"), "*.y*ml"))):
         match = re.search(r"^scope:\s*['\"]?([\w.-]+)", text(file), re.MULTILINE)

@@ -21,7 +21,13 @@ def release(name: str, plan: Plan, state: State) -> list[Problem]:
     if found["distribution"] == "debian" and found["release"] in SUPPORTED_RELEASES:
         return []
     shown = found.get("name") or f"{found['distribution']} {found['release']}".strip() or "an unknown system"
-    return [Problem(f"{name} runs {shown}, which isn't supported.", f"host {name}", f"Install Debian {' or '.join(SUPPORTED_RELEASES)}, or take it out of the inventory.")]
+    return [
+        Problem(
+            f"{name} runs {shown}, which isn't supported.",
+            f"host {name}",
+            f"Install Debian {' or '.join(SUPPORTED_RELEASES)}, or take it out of the inventory.",
+        )
+    ]
 
 
 def memory(name: str, plan: Plan, state: State) -> list[Problem]:
@@ -33,7 +39,8 @@ def memory(name: str, plan: Plan, state: State) -> list[Problem]:
         Problem(
             f"{name} has {state['memory_mb']} MB of memory; its roles need {need} MB ({parts}).",
             f"host {name}, groups {name_list(plan['groups']) or 'all'}",
-            "Give it more memory, or fewer groups. If less is enough here, say so in preflight_memory_needs_mb (role: MB) or preflight_memory_required_mb.",
+            "Give it more memory, or fewer groups. If less is enough here, say so in preflight_memory_needs_mb "
+            "(role: MB) or preflight_memory_required_mb.",
         )
     ]
 
@@ -60,7 +67,8 @@ def ports(name: str, plan: Plan, state: State) -> list[Problem]:
             Problem(
                 f"Port {wanted['port']} of {name}, which {wanted['role']} needs, is held by {holder}.",
                 f"host {name}",
-                f"Stop what holds it, or give {wanted['role']} another port. If it belongs there, list the port in preflight_accept_ports.",
+                f"Stop what holds it, or give {wanted['role']} another port. If it belongs there, list the port in "
+                "preflight_accept_ports.",
             )
         )
     return problems
@@ -81,7 +89,8 @@ def consul(name: str, plan: Plan, state: State) -> list[Problem]:
         if found["datacenter"] and found["datacenter"] != expect["datacenter"]:
             problems.append(
                 Problem(
-                    f"{name} holds the data of Consul datacenter {found['datacenter']}; the inventory says {expect['datacenter']}.",
+                    f"{name} holds the data of Consul datacenter {found['datacenter']}; the inventory says "
+                    f"{expect['datacenter']}.",
                     f"{where}; variable platform_datacenter",
                     f"{ADOPT}; or correct platform_datacenter.",
                 )
@@ -92,7 +101,8 @@ def consul(name: str, plan: Plan, state: State) -> list[Problem]:
         if others and not known:
             problems.append(
                 Problem(
-                    f"{name} holds the data of another Consul cluster: it knows {name_list(f'{m} ({a})' for m, a in others.items())}, none of the inventory's hosts.",
+                    f"{name} holds the data of another Consul cluster: it knows "
+                    f"{name_list(f'{m} ({a})' for m, a in others.items())}, none of the inventory's hosts.",
                     where,
                     f"{ADOPT}.",
                 )
@@ -108,7 +118,11 @@ def _upgrade(name: str, product: str, installed: str, wanted: str, variable: str
     remedy = step(before, after)
     if not remedy:
         return []
-    return [Problem(f"{name} runs {product} {installed}; it can't go to {wanted}.", f"host {name}, variable {variable}", remedy)]
+    return [
+        Problem(
+            f"{name} runs {product} {installed}; it can't go to {wanted}.", f"host {name}, variable {variable}", remedy
+        )
+    ]
 
 
 def consul_step(before: tuple[int, ...], after: tuple[int, ...]) -> str:
@@ -150,7 +164,8 @@ def rabbitmq(name: str, plan: Plan, state: State) -> list[Problem]:
                 Problem(
                     f"{name} holds the data of another RabbitMQ cluster: it knows {name_list(strangers)}.",
                     where,
-                    f"{ADOPT}. If the nodes were removed from the inventory, have the cluster forget them first (rabbitmqctl forget_cluster_node).",
+                    f"{ADOPT}. If the nodes were removed from the inventory, have the cluster forget them first "
+                    "(rabbitmqctl forget_cluster_node).",
                 )
             )
         elif nodes and expect["node"] not in nodes:
@@ -167,7 +182,8 @@ def rabbitmq(name: str, plan: Plan, state: State) -> list[Problem]:
     if expect["mirroring"] and version_tuple(installed or target) >= (4,):
         problems.append(
             Problem(
-                f"{name} runs RabbitMQ {installed or target}, which has no mirrored queues; {name_list(expect['mirroring'])} asks for them.",
+                f"{name} runs RabbitMQ {installed or target}, which has no mirrored queues; "
+                f"{name_list(expect['mirroring'])} asks for them.",
                 "variable rabbitmq_policies",
                 "Remove ha-mode and ha-params: queues are quorum queues, which have their copies anyway.",
             )
@@ -184,13 +200,20 @@ def redis(name: str, plan: Plan, state: State) -> list[Problem]:
     if strangers:
         return [
             Problem(
-                f"{name} holds the data of another Redis cluster: it knows {name_list(strangers)}, which {'is' if len(strangers) == 1 else 'are'} not in the inventory.",
+                f"{name} holds the data of another Redis cluster: it knows {name_list(strangers)}, which "
+                f"{'is' if len(strangers) == 1 else 'are'} not in the inventory.",
                 where,
                 f"{ADOPT}. If the nodes were removed from the inventory, scale the cluster in first.",
             )
         ]
     if expect["mode"] == "cluster" and not found["cluster"] and found["data_bytes"] > 4096:
-        return [Problem(f"{name} holds {found['data_bytes']} bytes of a Redis that isn't in cluster mode.", where, f"{ADOPT}. playbooks/migrate copies it.")]
+        return [
+            Problem(
+                f"{name} holds {found['data_bytes']} bytes of a Redis that isn't in cluster mode.",
+                where,
+                f"{ADOPT}. playbooks/migrate copies it.",
+            )
+        ]
     return []
 
 
@@ -215,7 +238,8 @@ def postgresql(name: str, plan: Plan, state: State) -> list[Problem]:
                 Problem(
                     f"{name} holds a PostgreSQL {cluster['version']} database that Patroni didn't make.",
                     f"host {name}, {cluster['path']}",
-                    f"{ADOPT}. To make it the first member, say preflight_accept_existing_data: [postgresql] and read docs/preflight.md.",
+                    f"{ADOPT}. To make it the first member, say preflight_accept_existing_data: [postgresql] and "
+                    "read docs/preflight.md.",
                 )
             )
     for cluster in ours:
@@ -243,12 +267,15 @@ def system_identifiers(plans: dict[str, Plan], states: dict[str, State]) -> list
                     found.setdefault(cluster["identifier"], []).append(name)
     if len(found) < 2:
         return []
-    shown = "; ".join(f"{name_list(names)} {'has' if len(names) == 1 else 'have'} {identifier}" for identifier, names in found.items())
+    shown = "; ".join(
+        f"{name_list(names)} {'has' if len(names) == 1 else 'have'} {identifier}" for identifier, names in found.items()
+    )
     return [
         Problem(
             f"The PostgreSQL members hold databases that were initialised apart (system identifiers: {shown}).",
             "group postgresql",
-            "Find out which one has the data; move the others' data directories away and let Patroni clone them (patronictl reinit).",
+            "Find out which one has the data; move the others' data directories away and let Patroni clone them "
+            "(patronictl reinit).",
         )
     ]
 
@@ -265,16 +292,19 @@ def clocks(clock: dict[str, dict[str, float] | None], limit: float) -> list[Prob
             ahead = "ahead of" if pair[0] > middle[1] else "behind"
             problems.append(
                 Problem(
-                    f"The clock of {name} is at least {difference:.1f} s {ahead} the other hosts'; {limit:g} s are allowed.",
+                    f"The clock of {name} is at least {difference:.1f} s {ahead} the other hosts'; {limit:g} s are "
+                    "allowed.",
                     f"host {name}; variable preflight_clock_skew_limit_seconds",
-                    "Let a time service set it (timedatectl; chronyc makestep): leases, certificates and tokens depend on it.",
+                    "Let a time service set it (timedatectl; chronyc makestep): leases, certificates and tokens "
+                    "depend on it.",
                 )
             )
     controller = certain_difference(middle, (0.0, 0.0))
     if controller > limit:
         problems.append(
             Problem(
-                f"The controller's clock is at least {controller:.1f} s {'behind' if middle[0] > 0 else 'ahead of'} the hosts': certificates that it makes now may not be valid there.",
+                f"The controller's clock is at least {controller:.1f} s {'behind' if middle[0] > 0 else 'ahead of'} "
+                "the hosts': certificates that it makes now may not be valid there.",
                 "the controller",
                 "Set its clock, or the hosts'.",
                 warning=True,
@@ -297,9 +327,22 @@ def check(
             plans[name]["expect"]["consul"]["members"] = members
         if "state" not in result:
             unreachable = result.get("unreachable")
-            what = f"{name} can't be {'reached' if unreachable else 'examined'}: {' '.join(str(result.get('msg', 'no answer')).split())[:300]}"
-            remedy = "Check its address and the SSH settings" if unreachable else "It needs python3 and the rights of root (become)"
-            found.append(Problem(f"{what.rstrip('.')}.", f"host {name}; variables ansible_host, ansible_user", f"{remedy}, or leave it out with --limit."))
+            what = (
+                f"{name} can't be {'reached' if unreachable else 'examined'}: "
+                f"{' '.join(str(result.get('msg', 'no answer')).split())[:300]}"
+            )
+            remedy = (
+                "Check its address and the SSH settings"
+                if unreachable
+                else "It needs python3 and the rights of root (become)"
+            )
+            found.append(
+                Problem(
+                    f"{what.rstrip('.')}.",
+                    f"host {name}; variables ansible_host, ansible_user",
+                    f"{remedy}, or leave it out with --limit.",
+                )
+            )
             continue
         states[name] = result["state"]
         clock[name] = result.get("clock")

@@ -34,7 +34,9 @@ CALLED_ROLES = ("artifact", "consul_service", "envoy", "autoscaler", "flower")
 
 #: Every role of the design, whether or not it is in the checkout: an unknown variable is only called a typo where the role is.
 KNOWN_ROLES: tuple[str, ...] = tuple(
-    sorted({role for roles in GROUP_ROLES.values() for role in roles} | set(CALLED_ROLES) | {"gateway", "redis_exporter"})
+    sorted(
+        {role for roles in GROUP_ROLES.values() for role in roles} | set(CALLED_ROLES) | {"gateway", "redis_exporter"}
+    )
 )
 
 REQUIRED_GROUPS = ("consul_servers", "rabbitmq", "redis", "postgresql")
@@ -213,7 +215,9 @@ def merged(problems: Iterable[Problem]) -> list[Problem]:
     for problem in problems:
         key = (problem.what, problem.where, problem.remedy, problem.warning)
         hosts.setdefault(key, {}).update(dict.fromkeys(problem.hosts))
-    return [Problem(what, where, remedy, tuple(names), warning) for (what, where, remedy, warning), names in hosts.items()]
+    return [
+        Problem(what, where, remedy, tuple(names), warning) for (what, where, remedy, warning), names in hosts.items()
+    ]
 
 
 def message(problems: list[Problem], title: str, hosts_total: int = 0) -> str:

@@ -61,7 +61,9 @@ def ports_of(inventory: Inventory, host: Host) -> list[dict[str, Any]]:
     if "rabbitmq" in host.roles:
         owners = ["beam.smp", "rabbitmq-server", "erl_child_setup"]
         need("rabbitmq", owners, host.get("rabbitmq_port", 5671), host.get("rabbitmq_plain_port", 0), 25672)
-        need("rabbitmq", owners, host.get("rabbitmq_management_port", 15671), host.get("rabbitmq_prometheus_port", 15691))
+        need(
+            "rabbitmq", owners, host.get("rabbitmq_management_port", 15671), host.get("rabbitmq_prometheus_port", 15691)
+        )
         need("rabbitmq", ["epmd", "systemd"], 4369)
     if "redis" in host.roles:
         port = host.get("redis_port", 6379)
@@ -133,7 +135,10 @@ def plan(inventory: Inventory, host: Host) -> dict[str, Any]:
         }
     if "redis" in host.roles:
         look["redis"] = {"data": _private(inventory, "redis", "__redis_data_directory", "/var/lib/redis")}
-        expect["redis"] = {"mode": str(host.get("redis_mode", "cluster")), "addresses": [other.address for other in inventory.members("redis")]}
+        expect["redis"] = {
+            "mode": str(host.get("redis_mode", "cluster")),
+            "addresses": [other.address for other in inventory.members("redis")],
+        }
     if "patroni" in host.roles:
         look["postgresql"] = {
             "data": "/var/lib/postgresql",
@@ -148,7 +153,9 @@ def plan(inventory: Inventory, host: Host) -> dict[str, Any]:
         "look": look,
         "expect": expect,
         "ports": ports_of(inventory, host),
-        "memory_mb": {"preflight_memory_required_mb": int(required)} if required is not None else memory_of(inventory, host),
+        "memory_mb": {"preflight_memory_required_mb": int(required)}
+        if required is not None
+        else memory_of(inventory, host),
         "disk_mb": int(host.get("preflight_disk_required_mb", inventory.setting("preflight_disk_required_mb"))),
         "accept_data": [str(name) for name in host.get("preflight_accept_existing_data") or []],
         "groups": [group for group in host.groups if group not in ("all", "ungrouped")],

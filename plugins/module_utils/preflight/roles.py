@@ -23,8 +23,16 @@ def read_roles(directory: str, load: Callable[[str], Any]) -> tuple[dict[str, Ro
         spec = RoleSpec(role, defaults=defaults, variables=_mapping(load, os.path.join(path, "vars", "main.yml")))
         if os.path.exists(spec_file):
             points = (_mapping(load, spec_file).get("argument_specs") or {}).values()
-            spec.options = {str(k): v for k, v in ((_mapping(load, spec_file)["argument_specs"].get("main") or {}).get("options") or {}).items()}
-            spec.names = frozenset({str(name) for point in points for name in (point or {}).get("options") or {}} | {str(name) for name in defaults})
+            spec.options = {
+                str(k): v
+                for k, v in (
+                    (_mapping(load, spec_file)["argument_specs"].get("main") or {}).get("options") or {}
+                ).items()
+            }
+            spec.names = frozenset(
+                {str(name) for point in points for name in (point or {}).get("options") or {}}
+                | {str(name) for name in defaults}
+            )
         roles[role] = spec
         for part in ("defaults", "meta", "vars", "tasks", "templates"):
             for root, _folders, files in os.walk(os.path.join(path, part)):

@@ -16,7 +16,9 @@ except ImportError:  # only the controller reads inventories, and it has PyYAML
     yaml = None
     LOADER = None
 
-IGNORED = re.compile(r"(^\.|~$|\.(orig|bak|cfg|retry|pyc|pyo|md|txt|j2|key|pem|crt)$|^(group_vars|host_vars|__pycache__)$|^vars_plugins$)")
+IGNORED = re.compile(
+    r"(^\.|~$|\.(orig|bak|cfg|retry|pyc|pyo|md|txt|j2|key|pem|crt)$|^(group_vars|host_vars|__pycache__)$|^vars_plugins$)"
+)
 
 
 def inventory_files(sources: list[str]) -> list[str]:
@@ -96,4 +98,6 @@ def read_ini(text: str, file: str, hosts: list[Entry], groups: list[Entry]) -> N
                 words = shlex.split(line, comments=True)
             except ValueError:
                 continue
-            hosts.append(Entry(words[0], file, number, group, dict(word.split("=", 1) for word in words[1:] if "=" in word)))
+            hosts.append(
+                Entry(words[0], file, number, group, dict(word.split("=", 1) for word in words[1:] if "=" in word))
+            )

@@ -41,10 +41,17 @@ def unknown_groups(inventory: Inventory) -> list[Problem]:
         if meant:
             remedy = f"Did you mean '{meant}'? If it is a group of your own, list it in preflight_extra_groups."
         elif hosts and not set(hosts) <= placed:
-            remedy = "Its hosts are in no group of the platform and get the base layer only; list it in preflight_extra_groups if that is meant."
+            remedy = (
+                "Its hosts are in no group of the platform and get the base layer only; list it in "
+                "preflight_extra_groups if that is meant."
+            )
         else:
             continue
-        problems.append(Problem(f"The group {group} is unknown to the platform.", inventory.group_where(group), remedy, warning=True))
+        problems.append(
+            Problem(
+                f"The group {group} is unknown to the platform.", inventory.group_where(group), remedy, warning=True
+            )
+        )
     return problems
 
 
@@ -56,7 +63,11 @@ def consul_servers(inventory: Inventory) -> list[Problem]:
     hosts = inventory.members("consul_servers")
     if not hosts or (len(hosts) >= 3 and len(hosts) % 2):
         return []
-    why = "an even number survives no more losses than one server less" if len(hosts) >= 3 else "no server may be lost without losing quorum"
+    why = (
+        "an even number survives no more losses than one server less"
+        if len(hosts) >= 3
+        else "no server may be lost without losing quorum"
+    )
     return [
         Problem(
             f"There are {len(hosts)} Consul servers ({_names(hosts)}): {why}.",
@@ -72,7 +83,8 @@ def rabbitmq_nodes(inventory: Inventory) -> list[Problem]:
         return []
     return [
         Problem(
-            f"There are {len(hosts)} RabbitMQ nodes ({_names(hosts)}): quorum queues and pause_minority need a majority that survives a loss.",
+            f"There are {len(hosts)} RabbitMQ nodes ({_names(hosts)}): quorum queues and pause_minority need a "
+            "majority that survives a loss.",
             inventory.group_where("rabbitmq"),
             "Give the group 3 hosts (or 5).",
         )
@@ -85,7 +97,8 @@ def postgresql_members(inventory: Inventory) -> list[Problem]:
         return []
     return [
         Problem(
-            f"There are {len(hosts)} PostgreSQL members ({_names(hosts)}): synchronous mode needs a standby left after one is lost.",
+            f"There are {len(hosts)} PostgreSQL members ({_names(hosts)}): synchronous mode needs a standby left "
+            "after one is lost.",
             inventory.group_where("postgresql"),
             "Give the group at least 3 hosts.",
         )
@@ -101,7 +114,11 @@ def redis_nodes(inventory: Inventory) -> list[Problem]:
         if len(hosts) >= 3:
             return []
         return [
-            Problem(f"There are {len(hosts)} Redis hosts ({_names(hosts)}) in sentinel mode: sentinels need a majority.", where, "Give the group at least 3 hosts.")
+            Problem(
+                f"There are {len(hosts)} Redis hosts ({_names(hosts)}) in sentinel mode: sentinels need a majority.",
+                where,
+                "Give the group at least 3 hosts.",
+            )
         ]
     replicas = _replicas(hosts[0])
     masters, rest = divmod(len(hosts), 1 + replicas)
@@ -111,9 +128,11 @@ def redis_nodes(inventory: Inventory) -> list[Problem]:
     fitting = least if len(hosts) < least else (masters + 1) * (1 + replicas)
     return [
         Problem(
-            f"There are {len(hosts)} Redis nodes ({_names(hosts)}) in cluster mode: that isn't 3 or more masters with {replicas} replica(s) each.",
+            f"There are {len(hosts)} Redis nodes ({_names(hosts)}) in cluster mode: that isn't 3 or more masters "
+            f"with {replicas} replica(s) each.",
             where,
-            f"Give the group {fitting} hosts (masters x {1 + replicas}, at least {least}), or set redis_mode to sentinel.",
+            f"Give the group {fitting} hosts (masters x {1 + replicas}, at least {least}), or set redis_mode to "
+            "sentinel.",
         )
     ]
 
@@ -155,19 +174,23 @@ def redis_spread(inventory: Inventory) -> list[Problem]:
         carried = masters - sum(min(len(others), most) for domain, others in domains.items() if domain != name)
         return [
             Problem(
-                f"{name} carries {len(members)} of {len(hosts)} Redis nodes ({_names(members)}), and so at least {min(carried, len(members))} of {masters} "
+                f"{name} carries {len(members)} of {len(hosts)} Redis nodes ({_names(members)}), and so at least "
+                f"{min(carried, len(members))} of {masters} "
                 "masters: losing it stops the cluster.",
                 where,
-                f"Spread the nodes over at least {-(-masters // most)} machines or platform_failure_domains, so that none has to hold more than {most} of the "
+                f"Spread the nodes over at least {-(-masters // most)} machines or platform_failure_domains, so "
+                f"that none has to hold more than {most} of the "
                 f"{masters} masters.",
             )
         ]
     if len(members) > masters * max(1, _replicas(hosts[0])):
         return [
             Problem(
-                f"{name} carries {len(members)} of {len(hosts)} Redis nodes ({_names(members)}): a master would be beside its own replica, and losing it loses data.",
+                f"{name} carries {len(members)} of {len(hosts)} Redis nodes ({_names(members)}): a master would be "
+                "beside its own replica, and losing it loses data.",
                 where,
-                f"Let no machine or platform_failure_domain hold more than {masters * max(1, _replicas(hosts[0]))} of the nodes.",
+                f"Let no machine or platform_failure_domain hold more than {masters * max(1, _replicas(hosts[0]))} "
+                "of the nodes.",
             )
         ]
     return []
@@ -176,13 +199,18 @@ def redis_spread(inventory: Inventory) -> list[Problem]:
 def quorum_spread(inventory: Inventory) -> list[Problem]:
     """Warnings: a failure domain that takes a quorum with it."""
     problems = []
-    for group, word in (("consul_servers", "Consul servers"), ("rabbitmq", "RabbitMQ nodes"), ("postgresql", "PostgreSQL members")):
+    for group, word in (
+        ("consul_servers", "Consul servers"),
+        ("rabbitmq", "RabbitMQ nodes"),
+        ("postgresql", "PostgreSQL members"),
+    ):
         hosts = [host for host in inventory.members(group) if host.get("platform_failure_domain") is not None]
         for domain, members in _domains(hosts).items():
             if 2 * len(members) > len(inventory.members(group)) and len(inventory.members(group)) > 1:
                 problems.append(
                     Problem(
-                        f"The failure domain {domain} holds {len(members)} of {len(inventory.members(group))} {word}: losing it loses the majority.",
+                        f"The failure domain {domain} holds {len(members)} of {len(inventory.members(group))} "
+                        f"{word}: losing it loses the majority.",
                         inventory.group_where(group),
                         "Spread the group over 3 failure domains.",
                         warning=True,
@@ -197,7 +225,8 @@ def shared_hosts(inventory: Inventory) -> list[Problem]:
         return []
     return [
         Problem(
-            f"{_names(both)} would run PostgreSQL beside a Consul server: under load the database starves the store that elects its leader.",
+            f"{_names(both)} would run PostgreSQL beside a Consul server: under load the database starves the store "
+            "that elects its leader.",
             inventory.group_where("postgresql"),
             "Give the Consul servers hosts of their own.",
             warning=True,
@@ -210,7 +239,11 @@ def load_balancers(inventory: Inventory) -> list[Problem]:
     if len(hosts) != 1:
         return []
     return [
-        Problem(f"There is one load balancer ({hosts[0].name}): nobody takes the VIP over.", inventory.group_where("load_balancers"), "Give the group 2 hosts.")
+        Problem(
+            f"There is one load balancer ({hosts[0].name}): nobody takes the VIP over.",
+            inventory.group_where("load_balancers"),
+            "Give the group 2 hosts.",
+        )
     ]
 
 
@@ -232,7 +265,8 @@ def duplicate_hosts(inventory: Inventory) -> list[Problem]:
                     Problem(
                         f"The host {name} is listed with different addresses: {variable} is {shown}.",
                         f"host {name} ({', '.join(places.values())})",
-                        "One name is one host: give the second machine another name, or list the host with its address once and elsewhere by name only.",
+                        "One name is one host: give the second machine another name, or list the host with its "
+                        "address once and elsewhere by name only.",
                     )
                 )
                 break
@@ -281,7 +315,8 @@ def duplicate_addresses(inventory: Inventory) -> list[Problem]:
                 Problem(
                     f"{len(hosts)} hosts have the same address {address}: {_names(hosts)}.",
                     f"variable {variable} ({name_list(places)})",
-                    "Give each host its own address. Several members on one machine would fail together, and overwrite each other's data.",
+                    "Give each host its own address. Several members on one machine would fail together, and "
+                    "overwrite each other's data.",
                 )
             )
     return problems
@@ -301,7 +336,11 @@ def addresses(inventory: Inventory) -> list[Problem]:
             )
         elif host.address and not _is_address(host.address):
             problems.append(
-                Problem(f"platform_address of {host.name} is '{host.address}', which is not an IP address.", host.where("platform_address"), "Give an IPv4 or IPv6 address.")
+                Problem(
+                    f"platform_address of {host.name} is '{host.address}', which is not an IP address.",
+                    host.where("platform_address"),
+                    "Give an IPv4 or IPv6 address.",
+                )
             )
     return problems
 
@@ -316,7 +355,12 @@ def subnet(inventory: Inventory) -> list[Problem]:
             network = ipaddress.ip_network(str(text))
         except ValueError as error:
             problems.append(
-                Problem(f"platform_subnet is '{text}', which is not a network: {error}.", host.where("platform_subnet"), "Give the hosts' network, such as 10.20.0.0/24.", (host.name,))
+                Problem(
+                    f"platform_subnet is '{text}', which is not a network: {error}.",
+                    host.where("platform_subnet"),
+                    "Give the hosts' network, such as 10.20.0.0/24.",
+                    (host.name,),
+                )
             )
             continue
         if _is_address(host.address) and ipaddress.ip_address(host.address) not in network:
@@ -341,7 +385,11 @@ def vip(inventory: Inventory) -> list[Problem]:
         if not text:
             if "load_balancers" in host.groups and "platform_vip" not in host.failed:
                 problems.append(
-                    Problem("platform_vip isn't set, but there are load balancers to hold it.", "variable platform_vip", "Set a free address of platform_subnet in group_vars/all.")
+                    Problem(
+                        "platform_vip isn't set, but there are load balancers to hold it.",
+                        "variable platform_vip",
+                        "Set a free address of platform_subnet in group_vars/all.",
+                    )
                 )
             continue
         network_text = str(host.get("platform_subnet"))
@@ -352,7 +400,13 @@ def vip(inventory: Inventory) -> list[Problem]:
         try:
             address = ipaddress.ip_address(str(text))
         except ValueError:
-            problems.append(Problem(f"platform_vip is '{text}', which is not an IP address.", where, "Give a free address of platform_subnet."))
+            problems.append(
+                Problem(
+                    f"platform_vip is '{text}', which is not an IP address.",
+                    where,
+                    "Give a free address of platform_subnet.",
+                )
+            )
             continue
         try:
             inside = address in ipaddress.ip_network(network_text)
@@ -360,11 +414,19 @@ def vip(inventory: Inventory) -> list[Problem]:
             continue
         if not inside:
             problems.append(
-                Problem(f"The VIP {address} is outside the hosts' subnet {network_text}.", where, f"Give a free address of {network_text}, or correct platform_subnet.")
+                Problem(
+                    f"The VIP {address} is outside the hosts' subnet {network_text}.",
+                    where,
+                    f"Give a free address of {network_text}, or correct platform_subnet.",
+                )
             )
         if str(address) in addresses_in_use:
             problems.append(
-                Problem(f"The VIP {address} is already the address of {addresses_in_use[str(address)]}.", where, "Give an address that no host has.")
+                Problem(
+                    f"The VIP {address} is already the address of {addresses_in_use[str(address)]}.",
+                    where,
+                    "Give an address that no host has.",
+                )
             )
     return problems
 

@@ -10,9 +10,22 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from .model import CALLED_ROLES, KNOWN_ROLES, PLATFORM_VARIABLES, SETTINGS, Host, Inventory, Problem, nearest, owning_role, version_tuple
+from .model import (
+    CALLED_ROLES,
+    KNOWN_ROLES,
+    PLATFORM_VARIABLES,
+    SETTINGS,
+    Host,
+    Inventory,
+    Problem,
+    nearest,
+    owning_role,
+    version_tuple,
+)
 
-SECRET_NAME = re.compile(r"(^|_)(password|passphrase|secret|token|cookie|gossip_key|encryption_key|secret_key|credential)s?$")
+SECRET_NAME = re.compile(
+    r"(^|_)(password|passphrase|secret|token|cookie|gossip_key|encryption_key|secret_key|credential)s?$"
+)
 EXAMPLE = re.compile(
     r"change[-_ ]?(me|it|this)|example|placeholder|replace[-_ ]?(me|this)|your[-_ ](secret|password)|insert[-_ ]|todo|fixme|xxxx|^<.*>$|dummy"
     r"|^(secret|password|passphrase|admin|guest|root|default|test|letmein|qwerty|hunter2|correcthorsebatterystaple)[\d!._-]*$",
@@ -22,7 +35,7 @@ MINIMUM_LENGTH = 16
 MAKE_ONE = "Put a random value of 32 characters into Ansible Vault (openssl rand -hex 16)."
 
 #: What isn't a plain password: how it must look and how to make one.
-UUID_SECRETS = ("platform_consul_management_token",)
+UUID_SECRETS = ("platform_consul_management_token", "consul_management_token")
 KEY_SECRETS = ("consul_gossip_key",)
 
 #: Secrets that a role can't do without, for specs that leave the choice to their defaults.
@@ -90,7 +103,14 @@ def untemplatable(inventory: Inventory) -> list[Problem]:
         for reason in dict.fromkeys(host.failed.values()):
             names = list(causes[reason])
             text = f"{', '.join(names)} can't be evaluated: {reason}."
-            problems.append(Problem(text, host.where(*names), "Define what is missing, in this inventory and for this host, or correct the expression.", (host.name,)))
+            problems.append(
+                Problem(
+                    text,
+                    host.where(*names),
+                    "Define what is missing, in this inventory and for this host, or correct the expression.",
+                    (host.name,),
+                )
+            )
     return problems
 
 
@@ -104,7 +124,9 @@ def required(inventory: Inventory) -> list[Problem]:
             if role in CALLED_ROLES:
                 continue
             for name, option in (spec.options if spec else {}).items():
-                if option.get("required"):
+                if option.get("required") and not (
+                    name in spec.defaults and name not in host.defaults
+                ):  # else its default's cause is
                     wanted.setdefault(name, f"the role {role} requires it")
             for name in ROLE_SECRETS.get(role, ()):
                 if not spec or name in spec.options or name.startswith("platform_"):
@@ -179,7 +201,9 @@ def weak_secrets(inventory: Inventory) -> list[Problem]:
             if key not in seen:
                 seen[key] = _weakness(inventory, name, value)
             if seen[key]:
-                problems.append(Problem(f"The secret {name}{path} {seen[key]}.", host.where(name), _make_one(name), (host.name,)))
+                problems.append(
+                    Problem(f"The secret {name}{path} {seen[key]}.", host.where(name), _make_one(name), (host.name,))
+                )
     return problems
 
 
@@ -213,7 +237,7 @@ def reused_secrets(inventory: Inventory) -> list[Problem]:
     problems, reported = [], set()
     for host in inventory.hosts.values():
         names: dict[str, str] = {}
-        for name, path, value in _secrets(inventory, host):
+        for name, _path, value in _secrets(inventory, host):
             if not value or "{{" in str(host.raw.get(name, "")):
                 continue
             other = names.setdefault(value, name)
@@ -221,7 +245,11 @@ def reused_secrets(inventory: Inventory) -> list[Problem]:
             if other != name and pair not in reported and not EXAMPLE.search(value):
                 reported.add(pair)
                 problems.append(
-                    Problem(f"The secrets {pair[0]} and {pair[1]} have the same value.", host.where(*pair), "Give each purpose its own: who reads one would have both.")
+                    Problem(
+                        f"The secrets {pair[0]} and {pair[1]} have the same value.",
+                        host.where(*pair),
+                        "Give each purpose its own: who reads one would have both.",
+                    )
                 )
     return problems
 
@@ -250,7 +278,11 @@ def _type_errors(name: str, option: dict, value: Any, secret: bool) -> list[str]
     kind = option.get("type", "str")
     if kind == "int" and isinstance(value, bool):
         return [f"{name} is {value!r}, but must be of type int."]
-    errors = ArgumentSpecValidator({name: {key: inner for key, inner in option.items() if key != "default"}}).validate({name: value}).error_messages
+    errors = (
+        ArgumentSpecValidator({name: {key: inner for key, inner in option.items() if key != "default"}})
+        .validate({name: value})
+        .error_messages
+    )
     shown = "" if secret or isinstance(value, (dict, list)) else f" is {_plain(value)!r}, but"
     texts = []
     for error in errors:
@@ -323,7 +355,12 @@ def tls_pairs(inventory: Inventory) -> list[Problem]:
             if not match or not value:
                 continue
             start, kind, end = match.groups()
-            wanted = {"cert": ("key", "private_key"), "certificate": ("key", "private_key"), "key": ("cert", "certificate"), "private_key": ("cert", "certificate")}[kind]
+            wanted = {
+                "cert": ("key", "private_key"),
+                "certificate": ("key", "private_key"),
+                "key": ("cert", "certificate"),
+                "private_key": ("cert", "certificate"),
+            }[kind]
             names = [f"{start}{part}{end}" for part in wanted]
             if any(host.values.get(other) for other in names):
                 continue
@@ -369,17 +406,20 @@ def patroni_timing(inventory: Inventory) -> list[Problem]:
         if loop + 2 * retry > ttl:
             problems.append(
                 Problem(
-                    f"Patroni's timing breaks loop_wait + 2*retry_timeout <= ttl: {loop:g} + 2*{retry:g} = {loop + 2 * retry:g} > {ttl:g}; "
+                    f"Patroni's timing breaks loop_wait + 2*retry_timeout <= ttl: {loop:g} + 2*{retry:g} = "
+                    f"{loop + 2 * retry:g} > {ttl:g}; "
                     "a leader could keep writing after its lock has expired.",
                     where,
-                    f"Raise {names['ttl']} to {loop + 2 * retry:g} or more, or lower the others (20, 5 and 5 is the fastest, 30, 10 and 10 the usual).",
+                    f"Raise {names['ttl']} to {loop + 2 * retry:g} or more, or lower the others (20, 5 and 5 is the "
+                    "fastest, 30, 10 and 10 the usual).",
                     (host.name,),
                 )
             )
         if ttl < 20:
             problems.append(
                 Problem(
-                    f"Patroni's ttl is {ttl:g} s: Consul's sessions can't be shorter than 10 s, and Patroni asks for half of ttl.",
+                    f"Patroni's ttl is {ttl:g} s: Consul's sessions can't be shorter than 10 s, and Patroni asks "
+                    "for half of ttl.",
                     where,
                     f"Set {names['ttl']} to 20 or more.",
                     (host.name,),
@@ -392,7 +432,12 @@ def consul_envoy(inventory: Inventory) -> list[Problem]:
     problems = []
     for host in inventory.hosts.values():
         envoy, consul = host.get("envoy_version"), host.get("consul_version")
-        if not envoy or not consul or host.get("envoy_ignore_compatibility") is True or "envoy_version" not in host.values:
+        if (
+            not envoy
+            or not consul
+            or host.get("envoy_ignore_compatibility") is True
+            or "envoy_version" not in host.values
+        ):
             continue
         supported = ENVOY_OF_CONSUL.get(version_tuple(consul)[:2])
         minor = ".".join(map(str, version_tuple(envoy)[:2]))
@@ -402,7 +447,8 @@ def consul_envoy(inventory: Inventory) -> list[Problem]:
             Problem(
                 f"Envoy {envoy} isn't supported by Consul {consul}, which supports Envoy {', '.join(supported)}.",
                 host.where("envoy_version", "consul_version"),
-                f"Set envoy_version to a {supported[0]} release. envoy_ignore_compatibility: true waives this where it was tried.",
+                f"Set envoy_version to a {supported[0]} release. envoy_ignore_compatibility: true waives this where "
+                "it was tried.",
                 (host.name,),
             )
         )
@@ -414,7 +460,8 @@ def consul_checksum(inventory: Inventory) -> list[Problem]:
         Problem(
             f"No checksum is known for Consul {host.get('consul_version')}.",
             host.where("consul_version"),
-            "Set consul_artifact_sha256 from HashiCorp's SHA256SUMS of that release, or use the version that is the role's default.",
+            "Set consul_artifact_sha256 from HashiCorp's SHA256SUMS of that release, or use the version that is "
+            "the role's default.",
             (host.name,),
         )
         for host in inventory.hosts.values()
@@ -436,10 +483,12 @@ def mirrored_queues(inventory: Inventory) -> list[Problem]:
         several = len(names) > 1
         problems.append(
             Problem(
-                f"The RabbitMQ {'policies' if several else 'policy'} {', '.join(names)} {'ask' if several else 'asks'} for mirrored queues, "
+                f"The RabbitMQ {'policies' if several else 'policy'} {', '.join(names)} "
+                f"{'ask' if several else 'asks'} for mirrored queues, "
                 f"which RabbitMQ 4.0 removed (this would be {version}): the messages would have one copy.",
                 host.where("rabbitmq_policies"),
-                f"Remove {MIRRORING_KEYS[0]} and {MIRRORING_KEYS[1]} from it: queues are quorum queues, which have their copies anyway.",
+                f"Remove {MIRRORING_KEYS[0]} and {MIRRORING_KEYS[1]} from it: queues are quorum queues, which have "
+                "their copies anyway.",
                 (host.name,),
             )
         )

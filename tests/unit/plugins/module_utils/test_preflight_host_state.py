@@ -22,11 +22,17 @@ def lay(root, files):
 
 def test_the_release(tmp_path):
     root = lay(tmp_path, {"etc/os-release": 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n'})
-    assert host_state.release(root) == {"distribution": "debian", "release": "13", "name": "Debian GNU/Linux 13 (trixie)"}
+    assert host_state.release(root) == {
+        "distribution": "debian",
+        "release": "13",
+        "name": "Debian GNU/Linux 13 (trixie)",
+    }
 
 
 def test_memory_is_the_machines(tmp_path):
-    root = lay(tmp_path, {"proc/meminfo": "MemTotal:        2097152 kB\nMemFree: 1 kB\n", "sys/fs/cgroup/memory.max": "max\n"})
+    root = lay(
+        tmp_path, {"proc/meminfo": "MemTotal:        2097152 kB\nMemFree: 1 kB\n", "sys/fs/cgroup/memory.max": "max\n"}
+    )
     assert host_state.memory_mb(root) == 2048
 
 
@@ -58,7 +64,10 @@ def test_packages(tmp_path):
         "Package: patroni\nStatus: deinstall ok config-files\nVersion: 4.0.7-1\n\n"
         "Package: redis-server\nStatus: install ok installed\nVersion: 5:8.0.2-3\n"
     )
-    assert host_state.packages(lay(tmp_path, {"var/lib/dpkg/status": status})) == {"rabbitmq-server": "4.0.5-8", "redis-server": "8.0.2-3"}
+    assert host_state.packages(lay(tmp_path, {"var/lib/dpkg/status": status})) == {
+        "rabbitmq-server": "4.0.5-8",
+        "redis-server": "8.0.2-3",
+    }
 
 
 def test_consul(tmp_path):

@@ -34,7 +34,9 @@ def plan(name: str, component: str) -> dict:
     expect = {"consul": dict(CONSUL), component: copy.deepcopy(EXPECT[component])}
     if component == "rabbitmq":
         expect["rabbitmq"]["node"] = f"rabbit@{name}"
-    port, owner = {"rabbitmq": (5671, "beam.smp"), "redis": (6379, "redis-server"), "postgresql": (5432, "postgres")}[component]
+    port, owner = {"rabbitmq": (5671, "beam.smp"), "redis": (6379, "redis-server"), "postgresql": (5432, "postgres")}[
+        component
+    ]
     return {
         "look": LOOK,
         "expect": expect,
@@ -66,9 +68,7 @@ def state(component: str) -> dict:
 def platform() -> tuple[dict, dict]:
     component = {"db": "postgresql", "redis": "redis", "rabbitmq": "rabbitmq"}
     plans = {name: plan(name, component[name[:-2]]) for name in MEMBERS}
-    results = {
-        name: {"state": state(component[name[:-2]]), "clock": {"low": -0.02, "high": 0.03}} for name in MEMBERS
-    }
+    results = {name: {"state": state(component[name[:-2]]), "clock": {"low": -0.02, "high": 0.03}} for name in MEMBERS}
     return plans, results
 
 
@@ -118,7 +118,11 @@ CASES = [
         "rabbitmq-2",
         ("clock",),
         {"low": 6.9, "high": 7.2},
-        ("The clock of rabbitmq-2 is at least 6.9 s ahead of the other hosts'", "preflight_clock_skew_limit_seconds", "timedatectl"),
+        (
+            "The clock of rabbitmq-2 is at least 6.9 s ahead of the other hosts'",
+            "preflight_clock_skew_limit_seconds",
+            "timedatectl",
+        ),
     ),
     (
         "a clock that is behind",
@@ -132,21 +136,33 @@ CASES = [
         "db-1",
         ("state", "consul"),
         {"version": "", "datacenter": "paris", "members": {}},
-        ("db-1 holds the data of Consul datacenter paris; the inventory says main", "never overwrite", "platform_datacenter"),
+        (
+            "db-1 holds the data of Consul datacenter paris; the inventory says main",
+            "never overwrite",
+            "platform_datacenter",
+        ),
     ),
     (
         "the data of another Consul cluster",
         "db-1",
         ("state", "consul"),
         {"version": "", "datacenter": "main", "members": {"db-1": "10.20.0.41", "old-1": "10.9.0.1"}},
-        ("db-1 holds the data of another Consul cluster: it knows old-1 (10.9.0.1)", "/var/lib/consul", "never overwrite"),
+        (
+            "db-1 holds the data of another Consul cluster: it knows old-1 (10.9.0.1)",
+            "/var/lib/consul",
+            "never overwrite",
+        ),
     ),
     (
         "the data of another RabbitMQ cluster",
         "rabbitmq-1",
         ("state", "rabbitmq"),
         {"nodes": {"rabbit@rabbitmq-1": ["rabbit@rabbitmq-1", "rabbit@mq-old"]}},
-        ("rabbitmq-1 holds the data of another RabbitMQ cluster: it knows rabbit@mq-old", "/var/lib/rabbitmq/mnesia", "never overwrite"),
+        (
+            "rabbitmq-1 holds the data of another RabbitMQ cluster: it knows rabbit@mq-old",
+            "/var/lib/rabbitmq/mnesia",
+            "never overwrite",
+        ),
     ),
     (
         "the data of a RabbitMQ node of another name",
@@ -160,7 +176,10 @@ CASES = [
         "redis-1",
         ("state", "redis"),
         {"nodes": ["10.20.0.32", "10.9.0.7"], "cluster": True, "data_bytes": 10},
-        ("redis-1 holds the data of another Redis cluster: it knows 10.9.0.7, which is not in the inventory", "never overwrite"),
+        (
+            "redis-1 holds the data of another Redis cluster: it knows 10.9.0.7, which is not in the inventory",
+            "never overwrite",
+        ),
     ),
     (
         "the data of a Redis outside any cluster",
@@ -174,14 +193,22 @@ CASES = [
         "db-1",
         ("state", "postgresql"),
         {"clusters": [database(patroni=False)], "scope": ""},
-        ("db-1 holds a PostgreSQL 17 database that Patroni didn't make", "/var/lib/postgresql/17/main", "never overwrite"),
+        (
+            "db-1 holds a PostgreSQL 17 database that Patroni didn't make",
+            "/var/lib/postgresql/17/main",
+            "never overwrite",
+        ),
     ),
     (
         "the data of another Patroni scope",
         "db-1",
         ("state", "postgresql"),
         {"clusters": [database()], "scope": "billing"},
-        ("db-1 holds the data of the Patroni cluster billing; the inventory says postgresql", "patroni_scope", "never overwrite"),
+        (
+            "db-1 holds the data of the Patroni cluster billing; the inventory says postgresql",
+            "patroni_scope",
+            "never overwrite",
+        ),
     ),
     (
         "PostgreSQL data of another major version",
@@ -258,7 +285,11 @@ def test_a_running_platform_passes():
         found["listeners"] = {"5432": "postgres /usr/lib/postgresql/17/bin/postgres -D"}
         found["consul"] = {"version": "1.20.6", "datacenter": "main", "members": MEMBERS}
     for name in ("redis-1", "redis-2"):
-        results[name]["state"]["redis"] = {"nodes": ["10.20.0.31", "10.20.0.32"], "cluster": True, "data_bytes": 1 << 30}
+        results[name]["state"]["redis"] = {
+            "nodes": ["10.20.0.31", "10.20.0.32"],
+            "cluster": True,
+            "data_bytes": 1 << 30,
+        }
         results[name]["state"]["listeners"] = {"6379": "redis-server /usr/bin/redis-server 10.20.0.31:0 [cluster]"}
     nodes = ["rabbit@rabbitmq-1", "rabbit@rabbitmq-2"]
     for name in ("rabbitmq-1", "rabbitmq-2"):
@@ -283,7 +314,8 @@ def test_databases_that_were_initialised_apart_are_refused():
         results[name]["state"]["postgresql"] = {"clusters": [database(identifier=identifier)], "scope": "postgresql"}
     problems, _warnings = check(plans, results, MEMBERS, 2.0)
     assert [problem.what for problem in problems] == [
-        "The PostgreSQL members hold databases that were initialised apart (system identifiers: db-1 has 7301; db-2 has 7302)."
+        "The PostgreSQL members hold databases that were initialised apart (system identifiers: db-1 has 7301; "
+        "db-2 has 7302)."
     ]
 
 

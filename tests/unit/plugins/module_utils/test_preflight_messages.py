@@ -1,39 +1,43 @@
-"""Every wrong input that preflight refuses, and what it says: `python <this file>` prints the table for benchmarks/preflight.
+"""Every wrong inventory that preflight refuses, and what it says. `benchmarks/preflight/wrong_inputs.py` prints the same cases.
 
 Each case is a sound inventory with one thing changed, written to files and read by Ansible itself, without any connection.
 """
 
 from __future__ import annotations
 
+import functools
 import pathlib
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
+from ansible_collections.sutazai.platform.plugins.action.preflight_inventory import Collector
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight.inventory import check
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight.model import message
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight.roles import read_roles
 
 ROOT = pathlib.Path(__file__).resolve().parents[4]
-if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT / ".ansible" / "collections"))
-
-from ansible.inventory.manager import InventoryManager  # noqa: E402 (the script form sets the path first)
-from ansible.parsing.dataloader import DataLoader  # noqa: E402
-from ansible.plugins.loader import init_plugin_loader  # noqa: E402
-from ansible.template import Templar  # noqa: E402
-from ansible.vars.hostvars import HostVars  # noqa: E402
-from ansible.vars.manager import VariableManager  # noqa: E402
-
-init_plugin_loader([str(ROOT / ".ansible" / "collections")])
-
-from ansible_collections.sutazai.platform.plugins.action.preflight_inventory import Collector  # noqa: E402
-from ansible_collections.sutazai.platform.plugins.module_utils.preflight.inventory import check  # noqa: E402
-from ansible_collections.sutazai.platform.plugins.module_utils.preflight.model import message  # noqa: E402
-
-SECRET_NAMES = """pki_ca_passphrase rabbitmq_erlang_cookie rabbitmq_admin_password rabbitmq_application_password redis_admin_password
-redis_replication_password redis_application_password patroni_superuser_password patroni_replication_password patroni_rewind_password
-patroni_rest_password patroni_application_password pgbouncer_auth_password""".split()
+SECRET_NAMES = (
+    "pki_ca_passphrase",
+    "rabbitmq_erlang_cookie",
+    "rabbitmq_admin_password",
+    "rabbitmq_application_password",
+    "redis_admin_password",
+    "redis_replication_password",
+    "redis_application_password",
+    "patroni_superuser_password",
+    "patroni_replication_password",
+    "patroni_rewind_password",
+    "patroni_rest_password",
+    "patroni_application_password",
+    "pgbouncer_auth_password",
+)
 
 
 @dataclass
@@ -78,7 +82,13 @@ def sound() -> Files:
     return Files(groups, variables)
 
 
-def run(files: Files, directory: pathlib.Path, roles: pathlib.Path = ROOT / "roles"):
+@functools.cache
+def roles():
+    loader = DataLoader()
+    return read_roles(str(ROOT / "roles"), lambda path: loader.load_from_file(path, trusted_as_template=True))
+
+
+def run(files: Files, directory: pathlib.Path):
     """Problems and warnings, found the way the playbook finds them."""
     files.write(directory)
     loader = DataLoader()
@@ -91,7 +101,7 @@ def run(files: Files, directory: pathlib.Path, roles: pathlib.Path = ROOT / "rol
         "groups": manager.get_groups_dict(),
         "ansible_inventory_sources": [str(directory)],
     }
-    collector = Collector(Templar(loader), loader, task_vars, str(roles))
+    collector = Collector(Templar(loader), loader, task_vars, roles())
     collector.here = str(directory)
     return check(collector.inventory())
 
@@ -141,7 +151,9 @@ def domains(*names: str) -> Callable[[Files], None]:
 
 
 def twice(files: Files) -> None:
-    files.extra["more.yml"] = "all:\n  children:\n    postgresql:\n      hosts:\n        redis-1: {platform_address: 10.20.0.77}\n"
+    files.extra["more.yml"] = (
+        "all:\n  children:\n    postgresql:\n      hosts:\n        redis-1: {platform_address: 10.20.0.77}\n"
+    )
 
 
 def one_machine(files: Files) -> None:
@@ -162,16 +174,41 @@ def both(*changes: Callable[[Files], None]) -> Callable[[Files], None]:
 
 
 CASES = [
-    Case("4 Consul servers", add("consul_servers", consul_4="10.20.0.14"), ("There are 4 Consul servers", "group consul_servers", "3 or 5 hosts")),
-    Case("2 Consul servers", keep("consul_servers", 2), ("There are 2 Consul servers", "group consul_servers", "3 or 5 hosts")),
+    Case(
+        "4 Consul servers",
+        add("consul_servers", consul_4="10.20.0.14"),
+        ("There are 4 Consul servers", "group consul_servers", "3 or 5 hosts"),
+    ),
+    Case(
+        "2 Consul servers",
+        keep("consul_servers", 2),
+        ("There are 2 Consul servers", "group consul_servers", "3 or 5 hosts"),
+    ),
     Case("1 Consul server", keep("consul_servers", 1), ("There are 1 Consul servers", "3 or 5 hosts")),
-    Case("2 RabbitMQ nodes", keep("rabbitmq", 2), ("There are 2 RabbitMQ nodes", "group rabbitmq", "Give the group 3 hosts")),
-    Case("5 Redis nodes in cluster mode", keep("redis", 5), ("There are 5 Redis nodes", "cluster mode", "group redis", "Give the group 6 hosts")),
-    Case("2 PostgreSQL members", keep("postgresql", 2), ("There are 2 PostgreSQL members", "group postgresql", "at least 3 hosts")),
+    Case(
+        "2 RabbitMQ nodes",
+        keep("rabbitmq", 2),
+        ("There are 2 RabbitMQ nodes", "group rabbitmq", "Give the group 3 hosts"),
+    ),
+    Case(
+        "5 Redis nodes in cluster mode",
+        keep("redis", 5),
+        ("There are 5 Redis nodes", "cluster mode", "group redis", "Give the group 6 hosts"),
+    ),
+    Case(
+        "2 PostgreSQL members",
+        keep("postgresql", 2),
+        ("There are 2 PostgreSQL members", "group postgresql", "at least 3 hosts"),
+    ),
     Case(
         "a host name used twice with different addresses",
         twice,
-        ("redis-1 is listed with different addresses", "10.20.0.31 (hosts.yml:", "10.20.0.77 (more.yml:5)", "another name"),
+        (
+            "redis-1 is listed with different addresses",
+            "10.20.0.31 (hosts.yml:",
+            "10.20.0.77 (more.yml:5)",
+            "another name",
+        ),
     ),
     Case(
         "the same short name in two domains",
@@ -181,7 +218,11 @@ CASES = [
     Case(
         "two hosts with the same address",
         add("clients", client_1="10.20.0.11"),
-        ("2 hosts have the same address 10.20.0.11: consul-1, client-1", "variable platform_address (hosts.yml:", "its own address"),
+        (
+            "2 hosts have the same address 10.20.0.11: consul-1, client-1",
+            "variable platform_address (hosts.yml:",
+            "its own address",
+        ),
     ),
     Case(
         "one machine carrying two Redis nodes",
@@ -204,7 +245,11 @@ CASES = [
         ("rack-a carries 3 of 6 Redis nodes", "at least 2 of 3 masters", "group redis", "platform_failure_domain"),
     ),
     Case("an empty required group", empty("rabbitmq"), ("The required group rabbitmq is empty", "Put hosts into it")),
-    Case("no group postgresql", lambda files: files.groups.pop("postgresql"), ("The required group postgresql is missing", "Put hosts into it")),
+    Case(
+        "no group postgresql",
+        lambda files: files.groups.pop("postgresql"),
+        ("The required group postgresql is missing", "Put hosts into it"),
+    ),
     Case(
         "a required group misspelt: postgres",
         rename("postgresql", "postgres"),
@@ -219,9 +264,17 @@ CASES = [
     Case(
         "a VIP outside the hosts' subnet",
         put(platform_vip="10.21.0.5"),
-        ("The VIP 10.21.0.5 is outside the hosts' subnet 10.20.0.0/24", "variable platform_vip (group_vars/all/main.yml:", "free address of 10.20.0.0/24"),
+        (
+            "The VIP 10.21.0.5 is outside the hosts' subnet 10.20.0.0/24",
+            "variable platform_vip (group_vars/all/main.yml:",
+            "free address of 10.20.0.0/24",
+        ),
     ),
-    Case("a VIP that a host has", put(platform_vip="10.20.0.31"), ("The VIP 10.20.0.31 is already the address of redis-1", "no host has")),
+    Case(
+        "a VIP that a host has",
+        put(platform_vip="10.20.0.31"),
+        ("The VIP 10.20.0.31 is already the address of redis-1", "no host has"),
+    ),
     Case(
         "a secret missing",
         drop("redis_admin_password"),
@@ -242,7 +295,11 @@ CASES = [
         put(platform_consul_management_token="k7Qm2XvT9pLzR4bWc8Nf5HsYd3"),
         ("platform_consul_management_token isn't a UUID", "uuidgen"),
     ),
-    Case("a gossip key of the wrong length", put(consul_gossip_key="c2hvcnQ="), ("consul_gossip_key isn't 32", "openssl rand -base64 32")),
+    Case(
+        "a gossip key of the wrong length",
+        put(consul_gossip_key="c2hvcnQ="),
+        ("consul_gossip_key isn't 32", "openssl rand -base64 32"),
+    ),
     Case(
         "one secret for two purposes",
         lambda files: files.variables.update(redis_replication_password=files.variables["redis_admin_password"]),
@@ -266,22 +323,39 @@ CASES = [
     Case(
         "RabbitMQ 4.0 with mirrored queues",
         put(rabbitmq_policies=[{"name": "ha-all", "pattern": ".*", "definition": {"ha-mode": "all"}}]),
-        ("policy ha-all asks for mirrored queues", "RabbitMQ 4.0 removed", "variable rabbitmq_policies (group_vars/all/main.yml:", "quorum queues"),
+        (
+            "policy ha-all asks for mirrored queues",
+            "RabbitMQ 4.0 removed",
+            "variable rabbitmq_policies (group_vars/all/main.yml:",
+            "quorum queues",
+        ),
     ),
     Case(
         "Consul 1.20.6 with Envoy 1.36.4",
         put(consul_version="1.20.6", envoy_version="1.36.4"),
-        ("Envoy 1.36.4 isn't supported by Consul 1.20.6", "1.33, 1.32, 1.31, 1.30", "envoy_version", "envoy_ignore_compatibility"),
+        (
+            "Envoy 1.36.4 isn't supported by Consul 1.20.6",
+            "1.33, 1.32, 1.31, 1.30",
+            "envoy_version",
+            "envoy_ignore_compatibility",
+        ),
     ),
     Case(
         "a TLS certificate without its key",
         put(redis_tls_cert_file="/etc/ssl/redis.crt"),
-        ("redis_tls_cert_file gives a TLS certificate, but redis_tls_key_file gives no key for it", "Set redis_tls_key_file"),
+        (
+            "redis_tls_cert_file gives a TLS certificate, but redis_tls_key_file gives no key for it",
+            "Set redis_tls_key_file",
+        ),
     ),
     Case(
         "Patroni timing 20/10/10",
         put(patroni_ttl_seconds=20),
-        ("loop_wait + 2*retry_timeout <= ttl: 10 + 2*10 = 30 > 20", "patroni_ttl_seconds (group_vars/all/main.yml:", "Raise patroni_ttl_seconds to 30"),
+        (
+            "loop_wait + 2*retry_timeout <= ttl: 10 + 2*10 = 30 > 20",
+            "patroni_ttl_seconds (group_vars/all/main.yml:",
+            "Raise patroni_ttl_seconds to 30",
+        ),
     ),
     Case(
         "a Patroni ttl under 20",
@@ -291,10 +365,22 @@ CASES = [
     Case(
         "a variable that can't be evaluated",
         put(platform_domain="{{ company_domain }}"),
-        ("platform_domain can't be evaluated: 'company_domain' is undefined", "group_vars/all/main.yml:", "Define what is missing"),
+        (
+            "platform_domain can't be evaluated: 'company_domain' is undefined",
+            "group_vars/all/main.yml:",
+            "Define what is missing",
+        ),
     ),
-    Case("a host without address", lambda files: files.groups["redis"]["redis-3"].clear(), ("platform_address isn't set", "variable platform_address")),
-    Case("a network that is none", put(platform_subnet="10.20.0.0/33"), ("platform_subnet is '10.20.0.0/33'", "not a network")),
+    Case(
+        "a host without address",
+        lambda files: files.groups["redis"]["redis-3"].clear(),
+        ("platform_address isn't set", "variable platform_address"),
+    ),
+    Case(
+        "a network that is none",
+        put(platform_subnet="10.20.0.0/33"),
+        ("platform_subnet is '10.20.0.0/33'", "not a network"),
+    ),
 ]
 
 
@@ -303,7 +389,11 @@ def text_of(case: Case, directory: pathlib.Path) -> str:
     case.change(files)
     problems, warnings = run(files, directory)
     found = warnings if case.warning else problems
-    return message(found, "The inventory can't be used", sum(len(hosts) for hosts in files.groups.values())) if found else ""
+    return (
+        message(found, "The inventory can't be used", sum(len(hosts) for hosts in files.groups.values()))
+        if found
+        else ""
+    )
 
 
 def test_a_sound_inventory_passes(tmp_path):
@@ -326,30 +416,3 @@ def test_all_problems_are_in_one_message(tmp_path):
     text = message(problems, "The inventory can't be used")
     assert text.startswith("The inventory can't be used: 4 problems. Nothing was changed on any host.")
     assert all(f"\n {number}. " in text for number in range(1, 5))
-
-
-def table() -> str:
-    lines = [
-        "# Wrong inputs and what preflight says",
-        "",
-        "Made by `python tests/unit/plugins/module_utils/test_preflight_messages.py > benchmarks/preflight/wrong-inputs.md`; the same cases",
-        "run as tests. Each is a sound inventory of 15 hosts with one thing changed.",
-        "",
-        "| input | message | where | remedy |",
-        "|---|---|---|---|",
-    ]
-    for case in CASES:
-        with tempfile.TemporaryDirectory() as directory:
-            files = sound()
-            case.change(files)
-            problems, warnings = run(files, pathlib.Path(directory))
-        cells = [case.title + (" (warning)" if case.warning else "")]
-        shown = [problem for problem in (warnings if case.warning else problems)]
-        for part in ("what", "where", "remedy"):
-            cells.append("<br>".join(getattr(problem, part) for problem in shown).replace("|", "\\|"))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table())
