@@ -52,12 +52,14 @@ find "$authorities" -name '*.crt' -exec cp {} "$root/usr/local/share/ca-certific
 chroot "$root" update-ca-certificates >/dev/null 2>&1
 """
 EXCLUDES = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
+# A server knows what packages there are; without that a dry run on a fresh host could not say what it would install.
+KEPT = ("cleanup/apt/lists",)
 INCLUDES = ("/usr/share/doc/*/copyright", "/usr/share/locale/locale.alias")
 
 
 def recipe(release: str, mirrors: aptsources.Mirrors, authorities: list[str]) -> str:
     """A hash of everything that the image is made from, so that a changed recipe makes a new image."""
-    text = json.dumps([release, mirrors.all, PACKAGES, CUSTOMIZE, EXCLUDES, INCLUDES, authorities], sort_keys=True)
+    text = json.dumps([release, mirrors.all, PACKAGES, CUSTOMIZE, EXCLUDES, INCLUDES, KEPT, authorities], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -66,6 +68,7 @@ def mmdebstrap_arguments(
 ) -> list[str]:
     options = [f"--dpkgopt=path-exclude={path}" for path in EXCLUDES]
     options += [f"--dpkgopt=path-include={path}" for path in INCLUDES]
+    options += [f"--skip={step}" for step in KEPT]
     options.append('--aptopt=Acquire::Languages "none"')
     if proxy:
         options.append(f'--aptopt=Acquire::http::Proxy "{proxy}"')
