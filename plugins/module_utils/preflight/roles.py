@@ -33,6 +33,8 @@ def read_roles(directory: str, load: Callable[[str], Any]) -> tuple[dict[str, Ro
                 {str(name) for point in points for name in (point or {}).get("options") or {}}
                 | {str(name) for name in defaults}
             )
+            if not any((point or {}).get("options") for point in points):
+                spec.names = frozenset()  # a spec without options says nothing about its variables
         roles[role] = spec
         for part in ("defaults", "meta", "vars", "tasks", "templates"):
             for root, _folders, files in os.walk(os.path.join(path, part)):

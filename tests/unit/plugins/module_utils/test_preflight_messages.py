@@ -89,13 +89,17 @@ def roles():
 
 
 def run(files: Files, directory: pathlib.Path):
-    """Problems and warnings, found the way the playbook finds them."""
     files.write(directory)
+    return examine(directory, files.facts)
+
+
+def examine(directory: pathlib.Path, facts: dict | None = None):
+    """Problems and warnings, found the way the playbook finds them."""
     loader = DataLoader()
     manager = InventoryManager(loader=loader, sources=[str(directory)])
     variables = VariableManager(loader=loader, inventory=manager)
-    for host, facts in files.facts.items():
-        variables.set_host_facts(host, facts)
+    for host, values in (facts or {}).items():
+        variables.set_host_facts(host, values)
     task_vars = {
         "hostvars": HostVars(manager, variables, loader),
         "groups": manager.get_groups_dict(),
@@ -416,3 +420,12 @@ def test_all_problems_are_in_one_message(tmp_path):
     text = message(problems, "The inventory can't be used")
     assert text.startswith("The inventory can't be used: 4 problems. Nothing was changed on any host.")
     assert all(f"\n {number}. " in text for number in range(1, 5))
+
+
+@pytest.mark.parametrize("name", ["production", "staging"])
+def test_a_shipped_inventory_lacks_nothing_but_its_secrets(name):
+    problems, warnings = examine(ROOT / "inventories" / name)
+    assert warnings == []
+    assert {problem.what.split(" ", 3)[3] for problem in problems} == {"is an example value."}
+    named = {problem.what.split(" ")[2] for problem in problems}
+    assert named == {*SECRET_NAMES, "platform_consul_management_token", "consul_gossip_key"}
