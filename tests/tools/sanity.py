@@ -10,13 +10,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.tools.run import CHECKOUT
 from tests.tools.stages import tracked
 
-DIRECTORY = CHECKOUT / ".cache" / "sanity"
-COLLECTION = DIRECTORY / "ansible_collections" / "sutazai" / "platform"
+HOME = CHECKOUT / ".cache" / "sanity"  # keeps the virtual environments
 # Checks that don't run, each with its reason. Everything else that ansible-test knows is run.
 SKIPPED = {
     "empty-init": "it forbids docstrings in __init__.py of tests, which ruff wants",
@@ -44,10 +44,9 @@ INCLUDED = (
 )
 
 
-def copy() -> None:
-    shutil.rmtree(COLLECTION, ignore_errors=True)
+def copy(collection: Path) -> None:
     for name in tracked(*INCLUDED):
-        target = COLLECTION / name
+        target = collection / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(CHECKOUT / name, target)
 
@@ -60,18 +59,20 @@ def provide_pip(home: Path) -> None:
 
 
 def main() -> int:
-    copy()
-    home = DIRECTORY / "home"
-    provide_pip(home)
+    provide_pip(HOME)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     argv = ["ansible-test", "sanity", "--color", "no", "--truncate", "0", "--python", version, "--requirements"]
     for name, reason in SKIPPED.items():
         print(f"SKIPPED {name}: {reason}", flush=True)
         argv += ["--skip-test", name]
-    environment = {**os.environ, "HOME": str(home)}
+    environment = {**os.environ, "HOME": str(HOME)}
     for variable in ("ANSIBLE_CONFIG", "ANSIBLE_INJECT_FACT_VARS", "PYTHONPATH"):
         environment.pop(variable, None)
-    return subprocess.run(argv + sys.argv[1:], cwd=COLLECTION, env=environment, check=False).returncode
+    # Outside of the checkout: inside, ansible-test finds the checkout's git and takes the copy for ignored files.
+    with tempfile.TemporaryDirectory(prefix="sanity-") as directory:
+        collection = Path(directory) / "ansible_collections" / "sutazai" / "platform"
+        copy(collection)
+        return subprocess.run(argv + sys.argv[1:], cwd=collection, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":
