@@ -96,7 +96,7 @@ def listeners(ports: list[int], root: str = "/") -> dict[str, str]:
         if target.startswith("socket:[") and target[8:-1] in inodes:
             process = descriptor.rsplit("/", 2)[0]
             command = text(os.path.join(process, "comm")).strip()
-            line = " ".join(text(os.path.join(process, "cmdline")).split("\0")[:2]).strip()
+            line = " ".join(text(os.path.join(process, "cmdline")).split("\0")[:3]).strip()
             port = str(inodes[target[8:-1]])
             # A socket that systemd opened is shared with the daemon that it was made for: name the daemon.
             if found[port] in ("unknown", "") or found[port].startswith("systemd "):

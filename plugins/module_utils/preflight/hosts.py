@@ -238,8 +238,8 @@ def postgresql(name: str, plan: Plan, state: State) -> list[Problem]:
                 Problem(
                     f"{name} holds a PostgreSQL {cluster['version']} database that Patroni didn't make.",
                     f"host {name}, {cluster['path']}",
-                    f"{ADOPT}. To make it the first member, say preflight_accept_existing_data: [postgresql] and "
-                    "read docs/preflight.md.",
+                    f"{ADOPT}. Where it is to be taken over, preflight_accept_existing_data: [postgresql] leaves the "
+                    "decision to the role.",
                 )
             )
     for cluster in ours:

@@ -129,7 +129,7 @@ def required(inventory: Inventory) -> list[Problem]:
                 ):  # else its default's cause is
                     wanted.setdefault(name, f"the role {role} requires it")
             for name in ROLE_SECRETS.get(role, ()):
-                if not spec or name in spec.options or name.startswith("platform_"):
+                if not spec or not spec.options or name in spec.options or name.startswith("platform_"):
                     wanted.setdefault(name, f"the role {role} requires it")
         for name, option in host.missing.items():
             wanted.setdefault(name, f"the default of {option} refers to it")
