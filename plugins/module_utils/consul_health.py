@@ -53,17 +53,25 @@ def server_problems(
             f"is consul.service running there, and does it reach port 8300 and 8301 of the others?"
         )
     for name in sorted(known - set(expected) if expected else set()):
-        problems.append(f"Server {name} is a Raft peer but not one of the expected servers ({', '.join(sorted(expected))}).")
+        problems.append(
+            f"Server {name} is a Raft peer but not one of the expected servers ({', '.join(sorted(expected))})."
+        )
     for server in servers:
         who = f"Server {server['name']} ({server['address']})"
         if server["status"] != "alive":
-            problems.append(f"{who} is {server['status']}: consul.service isn't running there, or the others can't reach it.")
+            problems.append(
+                f"{who} is {server['status']}: consul.service isn't running there, or the others can't reach it."
+            )
         elif not server["healthy"]:
             problems.append(f"{who} is not healthy: last contact with the leader {server['last_contact']} ago.")
         elif not server["voter"]:
-            problems.append(f"{who} doesn't vote yet; autopilot makes a new server a voter after its stabilisation time.")
+            problems.append(
+                f"{who} doesn't vote yet; autopilot makes a new server a voter after its stabilisation time."
+            )
     if failure_tolerance < minimum_tolerance:
-        problems.append(f"The cluster survives the loss of {failure_tolerance} servers; {minimum_tolerance} are wanted.")
+        problems.append(
+            f"The cluster survives the loss of {failure_tolerance} servers; {minimum_tolerance} are wanted."
+        )
     return problems
 
 
@@ -76,7 +84,9 @@ def node_problems(node: str, checks: list[dict[str, Any]]) -> list[str]:
             "it joined; its agent token must be the one in /etc/consul.d/tokens.json."
         ]
     if serf[0].get("Status") != "passing":
-        return [f"Node {node} is in the catalog, but serfHealth is {serf[0].get('Status')}: {serf[0].get('Output', '')}"]
+        return [
+            f"Node {node} is in the catalog, but serfHealth is {serf[0].get('Status')}: {serf[0].get('Output', '')}"
+        ]
     return []
 
 

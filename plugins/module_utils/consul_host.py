@@ -50,10 +50,24 @@ def nameservers(resolv_conf: str) -> list[str]:
 
 def local_resolv_conf(resolv_conf: str, upstream_file: str) -> str:
     """The same resolv.conf (search list, options) that asks only the forwarder on the loopback address."""
-    kept = [line for line in resolv_conf.splitlines() if line.split()[:1] in (["search"], ["domain"], ["options"], ["sortlist"])]
-    lines = [HEADER, f"# consul-dns.service answers; the servers that it asks are in {upstream_file}", "nameserver 127.0.0.1", *kept]
+    kept = [
+        line
+        for line in resolv_conf.splitlines()
+        if line.split()[:1] in (["search"], ["domain"], ["options"], ["sortlist"])
+    ]
+    lines = [
+        HEADER,
+        f"# consul-dns.service answers; the servers that it asks are in {upstream_file}",
+        "nameserver 127.0.0.1",
+        *kept,
+    ]
     return "\n".join(lines) + "\n"
 
 
 def upstream_conf(servers: list[str]) -> str:
-    return "\n".join([HEADER, "# Where consul-dns.service sends what isn't .consul", *(f"nameserver {s}" for s in servers)]) + "\n"
+    return (
+        "\n".join(
+            [HEADER, "# Where consul-dns.service sends what isn't .consul", *(f"nameserver {s}" for s in servers)]
+        )
+        + "\n"
+    )

@@ -6,7 +6,7 @@ import re
 
 # Per component: units of systemd, log files, and cheap questions that need no credentials and change nothing.
 COMPONENTS = {
-    "base": {"units": ["ssh", "systemd-timesyncd", "chrony", "systemd-sysctl"], "packages": []},
+    "base": {"units": ["systemd-timesyncd", "chrony", "systemd-sysctl"], "packages": []},
     "consul": {
         "units": ["consul", "systemd-resolved", "dnsmasq", "unbound"],
         "packages": ["consul*"],
@@ -88,7 +88,7 @@ def script(components, lines=150):
     for unit in dict.fromkeys(units):
         name = unit if "." in unit else f"{unit}.service"
         out.append(
-            f"j=$(timeout 5 journalctl -q -u '{name}' -n {lines} --no-pager -o short-iso --since -6h 2>/dev/null); "
+            f"j=$(timeout 5 journalctl -q -u '{name}' -n {lines} --no-pager -o short-iso --since -6h 2>/dev/null | grep -v ': Invoked with '); "
             f"if [ -n \"$j\" ] || systemctl is-enabled -q '{name}' 2>/dev/null; then head_ 'unit {unit}'; "
             f"timeout 4 systemctl show '{name}' -p Id,ActiveState,SubState,Result,ExecMainStatus,NRestarts; "
             f"head_ 'journal {unit}'; printf '%s\\n' \"$j\"; fi"

@@ -112,12 +112,12 @@ class CommandLine:
     def installed() -> bool:
         return shutil.which("rabbitmqctl", path="/usr/sbin:/usr/bin:/sbin:/bin") is not None
 
-    def run(self, *arguments: str, node: str | None = None, stdin: str | None = None, timeout: int = 60) -> str:
-        """Run rabbitmqctl. A secret goes through stdin, never into the arguments that every user of the host can read."""
+    def run(self, *arguments: str, node: str | None = None, timeout: int = 60) -> str:
+        """Run rabbitmqctl. Every user of the host can read its arguments: no secret may be among them."""
         command = ["/usr/sbin/rabbitmqctl", "--quiet", "--timeout", str(timeout)]
         if node:
             command += ["--node", node]
-        rc, out, err = self.module.run_command([*command, *arguments], data=stdin)
+        rc, out, err = self.module.run_command([*command, *arguments])
         if rc != 0:
             lines = [line.strip() for line in (err.strip() or out.strip()).splitlines() if line.strip()]
             raise CommandFailed(f"rabbitmqctl {arguments[0]}{f' on {node}' if node else ''}: {' '.join(lines[:3]) or f'exit code {rc}'}")

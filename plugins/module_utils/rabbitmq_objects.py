@@ -41,6 +41,16 @@ def password_matches(password: str, stored: str, algorithm: str = DEFAULT_HASH) 
     return bool(stored) and hash_password(password, salt, algorithm) == stored
 
 
+def user_definition(name: str, password: str, tags: list[str]) -> dict[str, str]:
+    """A user as the API and files of definitions take it."""
+    return {
+        "name": name,
+        "password_hash": hash_password(password),
+        "hashing_algorithm": DEFAULT_HASH,
+        "tags": ",".join(sorted(tags)),
+    }
+
+
 def tags_of(user: dict[str, Any]) -> list[str]:
     tags = user.get("tags") or []
     return sorted(tag.strip() for tag in (tags.split(",") if isinstance(tags, str) else tags) if tag.strip())
@@ -110,7 +120,7 @@ def plan_users(live: dict[str, list[dict[str, Any]]], wanted: dict[str, Any]) ->
 def _user_change(known: dict[str, Any] | None, wanted: dict[str, Any]) -> Change | None:
     name, tags = wanted["name"], sorted(wanted["tags"])
     request = {"method": "PUT", "path": path("users", name)}
-    fresh = {"password_hash": hash_password(wanted["password"]), "hashing_algorithm": DEFAULT_HASH, "tags": ",".join(tags)}
+    fresh = user_definition(name, wanted["password"], tags)
     if known is None:
         return Change(says=f"make the user {name}", body=fresh, **request)
     algorithm = known.get("hashing_algorithm", DEFAULT_HASH)

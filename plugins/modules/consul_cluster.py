@@ -254,7 +254,9 @@ class Cluster:
             )
         self.demand(own, "Reading the management token")
         if not is_management(own.data):
-            raise Refused("The token given as management token is known to the cluster, but lacks the policy global-management.")
+            raise Refused(
+                "The token given as management token is known to the cluster, but lacks the policy global-management."
+            )
         return False
 
     def autopilot(self) -> None:
@@ -262,12 +264,16 @@ class Cluster:
         if not wanted:
             return
         for attempt in range(5):
-            current = self.demand(self.ask("GET", "/v1/operator/autopilot/configuration"), "Reading autopilot's settings").data
+            current = self.demand(
+                self.ask("GET", "/v1/operator/autopilot/configuration"), "Reading autopilot's settings"
+            ).data
             changes = autopilot_changes(current, wanted)
             if not changes:
                 return
             if attempt == 0:
-                self.changes.append(f"autopilot: {', '.join(f'{key}={value}' for key, value in sorted(changes.items()))}")
+                self.changes.append(
+                    f"autopilot: {', '.join(f'{key}={value}' for key, value in sorted(changes.items()))}"
+                )
             if not self.act:
                 return
             answer = self.ask(
@@ -275,7 +281,9 @@ class Cluster:
             )
             if self.demand(answer, "Setting autopilot").data is True:
                 return
-        raise Refused("Autopilot's settings were changed by somebody else five times while they were being set. Run this again.")
+        raise Refused(
+            "Autopilot's settings were changed by somebody else five times while they were being set. Run this again."
+        )
 
     def policy(self, wanted: dict) -> None:
         path = f"/v1/acl/policy/name/{quote(wanted['name'], safe='')}"
@@ -288,11 +296,24 @@ class Cluster:
             return
         body = {"Name": wanted["name"], "Description": wanted["description"], "Rules": wanted["rules"]}
         if current:
-            self.demand(self.ask("PUT", f"/v1/acl/policy/{current['ID']}", {**body, "ID": current["ID"]}), f"Policy {wanted['name']}")
+            self.demand(
+                self.ask("PUT", f"/v1/acl/policy/{current['ID']}", {**body, "ID": current["ID"]}),
+                f"Policy {wanted['name']}",
+            )
             return
         answer = self.api.put("/v1/acl/policy", body)
         if not answer.ok and not self.ask("GET", path).ok:
             self.demand(answer, f"Making policy {wanted['name']}")
+
+    def write_token(self, path: str, wanted: dict, current: dict | None) -> Answer:
+        if current:
+            return self.ask("PUT", path, {**wanted, "SecretID": current["SecretID"]})
+        answer = self.api.put("/v1/acl/token", wanted)
+        if answer.ok:
+            return answer
+        # Another host may have made it in between.
+        found = self.ask("GET", path)
+        return found if found.ok else answer
 
     def token(self, asked: dict) -> dict[str, str]:
         accessor = accessor_of(asked["name"])
@@ -309,14 +330,7 @@ class Cluster:
         if current is None or token_differs(current, wanted):
             self.changes.append(f"token {asked['name']}")
             if self.act:
-                if current:
-                    answer = self.ask("PUT", path, {**wanted, "SecretID": current["SecretID"]})
-                else:
-                    answer = self.api.put("/v1/acl/token", wanted)
-                if not answer.ok:
-                    # Another host may have made it in between.
-                    found = self.ask("GET", path)
-                    answer = found if found.ok else answer
+                answer = self.write_token(path, wanted, current)
                 current = self.demand(answer, f"Making token {asked['name']}").data
         return {"accessor_id": accessor, "secret_id": (current or {}).get("SecretID", "")}
 
@@ -381,7 +395,10 @@ def main() -> None:
         "reachable": True,
         "bootstrapped": False,
         "changes": [],
-        "tokens": {token["name"]: {"accessor_id": accessor_of(token["name"]), "secret_id": ""} for token in module.params["tokens"]},
+        "tokens": {
+            token["name"]: {"accessor_id": accessor_of(token["name"]), "secret_id": ""}
+            for token in module.params["tokens"]
+        },
     }
     try:
         cluster.wait_for_leader()

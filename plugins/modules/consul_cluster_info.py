@@ -147,7 +147,11 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sutazai.platform.plugins.module_utils.consul_api import CONNECTION_ARGUMENTS, ConsulApi, Unreachable
+from ansible_collections.sutazai.platform.plugins.module_utils.consul_api import (
+    CONNECTION_ARGUMENTS,
+    ConsulApi,
+    Unreachable,
+)
 from ansible_collections.sutazai.platform.plugins.module_utils.consul_health import (
     member_problems,
     members_of,
@@ -207,7 +211,9 @@ def look(parameters: dict[str, Any]) -> dict[str, Any]:
         if state and state.ok:
             result["servers"] = servers_of(state.data)
             result["failure_tolerance"] = state.data.get("FailureTolerance", 0)
-            result["leader"] = next((server["name"] for server in result["servers"] if server["leader"]), result["leader"])
+            result["leader"] = next(
+                (server["name"] for server in result["servers"] if server["leader"]), result["leader"]
+            )
             result["is_leader"] = bool(parameters["node"]) and result["leader"] == parameters["node"]
             if judge_servers:
                 problems += server_problems(
@@ -217,7 +223,9 @@ def look(parameters: dict[str, Any]) -> dict[str, Any]:
                     parameters["minimum_failure_tolerance"],
                 )
         elif state and judge_servers:
-            problems.append(f"The servers' state can't be read: {state.status} {state.text} (the token needs operator:read).")
+            problems.append(
+                f"The servers' state can't be read: {state.status} {state.text} (the token needs operator:read)."
+            )
         answer = api.get("/v1/agent/members")
         members = answer.data if answer.ok else []
         result["members"] = members_of(members)

@@ -82,7 +82,9 @@ def main() -> None:
         with open(os.path.join(serf, "local.keyring"), encoding="utf-8") as file:
             keyring = file.read()
     state = keyring_state(keyring, module.params["gossip_key"])
-    problems = host_problems(state, os.path.exists(os.path.join(serf, "local.snapshot")), module.params["data_directory"])
+    problems = host_problems(
+        state, os.path.exists(os.path.join(serf, "local.snapshot")), module.params["data_directory"]
+    )
     module.exit_json(
         changed=False,
         keyring=state,

@@ -48,7 +48,11 @@ upstream_servers:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sutazai.platform.plugins.module_utils.consul_host import local_resolv_conf, nameservers, upstream_conf
+from ansible_collections.sutazai.platform.plugins.module_utils.consul_host import (
+    local_resolv_conf,
+    nameservers,
+    upstream_conf,
+)
 
 
 def read(path: str) -> str:

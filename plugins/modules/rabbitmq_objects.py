@@ -37,7 +37,7 @@ options:
   bootstrap:
     description:
       - Whether to make the administrator, or set its password anew, when the API refuses the credentials. Done by C(rabbitmqctl) on
-        this host, the password through its standard input, so this works once on a new cluster and again whenever the password is rotated.
+        this host, from a file with a salted hash, so this works once on a new cluster and again whenever the password is rotated.
     type: bool
     default: false
   default_queue_type:
@@ -134,6 +134,10 @@ objects:
   type: dict
 """
 
+import json
+import os
+import pwd
+import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -213,15 +217,21 @@ def read(api: Api) -> dict[str, list[dict[str, Any]]]:
 
 
 def bootstrap(module: AnsibleModule) -> str:
-    """Make the administrator, or set its password, on the command line of a node."""
-    cli, name, password = CommandLine(module), module.params["username"], module.params["password"]
-    known = {user["user"] for user in cli.read("list_users")}
-    says = f"set the password of the administrator {name}" if name in known else f"make the administrator {name}"
+    """Make the administrator, or set its password, on the command line of a node.
+
+    By a file of definitions that holds a salted hash: what is an argument, every user of the host can read, and
+    on recent Erlang rabbitmqctl never gets to see its standard input.
+    """
+    name, password = module.params["username"], module.params["password"]
     if not module.check_mode:
-        # The password is the first line of the command's input.
-        cli.run("change_password" if name in known else "add_user", name, stdin=f"{password}\n")
-        cli.run("set_user_tags", name, "administrator")
-    return says
+        definitions = {"users": [model.user_definition(name, password, ["administrator"])]}
+        # Not in Ansible's own directory: rabbitmqctl becomes the user rabbitmq, which must get to the file. Its mode is 0600.
+        with tempfile.NamedTemporaryFile("w", prefix="rabbitmq-administrator-", suffix=".json") as handle:
+            json.dump(definitions, handle)
+            handle.flush()
+            os.fchown(handle.fileno(), pwd.getpwnam("rabbitmq").pw_uid, -1)
+            CommandLine(module).run("import_definitions", handle.name)
+    return f"make the administrator {name} or set its password"
 
 
 def main() -> None:
