@@ -90,6 +90,20 @@ def node_problems(node: str, checks: list[dict[str, Any]]) -> list[str]:
     return []
 
 
+def service_problems(service: str, status: int, health: Any) -> list[str]:
+    """Judge a service by /v1/agent/health/service/id/<id>, whose HTTP status says how it is."""
+    if status == 200:
+        return []
+    if status == 404 or not isinstance(health, dict):
+        return [f"Service {service} is not registered with the agent, or the token may not read it ({status})."]
+    failing = [
+        f"{check.get('Name')}: {check.get('Output', '').strip()}"
+        for check in health.get("Checks") or []
+        if check.get("Status") != "passing"
+    ]
+    return [f"Service {service} is {health.get('AggregatedStatus')}: {'; '.join(failing) or 'no check says why'}"]
+
+
 def member_problems(members: dict[str, list[str]], expected: list[str]) -> list[str]:
     problems = []
     for name in expected:

@@ -22,7 +22,9 @@ options:
     description: Token to ask with. Without one an agent that denies by default only says who leads.
     type: str
   token_file:
-    description: On the host, an agent configuration file in JSON whose C(acl.tokens.agent) is the token to ask with.
+    description:
+      - On the host, a configuration file of the agent in JSON that holds the token to ask with, as C(acl.tokens.agent) or (a service's
+        file) C(service.token).
     type: path
   ca_file:
     description: CA certificates to trust when O(url) is HTTPS.
@@ -57,6 +59,9 @@ options:
     default: 0
   node:
     description: Name of the node whose registration in the catalog is checked; the agent's own.
+    type: str
+  service:
+    description: Identifier of a service of the agent whose checks must pass.
     type: str
   resolve:
     description: Names that the host's resolver must be able to resolve, such as C(consul.service.consul).
@@ -159,13 +164,15 @@ from ansible_collections.sutazai.platform.plugins.module_utils.consul_health imp
     node_problems,
     server_problems,
     servers_of,
+    service_problems,
 )
 
 
 def token_in(path: str) -> str | None:
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file).get("acl", {}).get("tokens", {}).get("agent")
+            content = json.load(file)
+        return content.get("acl", {}).get("tokens", {}).get("agent") or content.get("service", {}).get("token")
     except (OSError, ValueError):
         return None
 
@@ -197,7 +204,7 @@ def look(parameters: dict[str, Any]) -> dict[str, Any]:
     if parameters["token_file"] and not parameters["token"]:
         parameters = {**parameters, "token": token_in(parameters["token_file"])}
         if not parameters["token"]:
-            problems.append(f"{parameters['token_file']} holds no agent token.")
+            problems.append(f"{parameters['token_file']} holds no token.")
     api = ConsulApi(parameters)
     try:
         leader = api.get("/v1/status/leader", anonymous=True)
@@ -238,6 +245,9 @@ def look(parameters: dict[str, Any]) -> dict[str, Any]:
             problems += node_problems(parameters["node"], checks.data if checks.ok else [])
             if not checks.ok:
                 problems.append(f"Reading the node's checks failed: {checks.status} {checks.text}")
+        if parameters["service"]:
+            health = api.get(f"/v1/agent/health/service/id/{quote(parameters['service'], safe='')}")
+            problems += service_problems(parameters["service"], health.status, health.data)
         if result["leader_address"]:
             problems += unresolved(parameters["resolve"])
     except Unreachable as error:
@@ -257,6 +267,7 @@ def main() -> None:
             "expected_members": names,
             "minimum_failure_tolerance": {"type": "int", "default": 0},
             "node": {"type": "str"},
+            "service": {"type": "str"},
             "resolve": names,
         },
         supports_check_mode=True,
