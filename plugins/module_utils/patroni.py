@@ -1,0 +1,200 @@
+# Apache License 2.0 (see LICENSE)
+"""What Patroni's answers mean. Nothing here talks to anybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LEADER_ROLES = ("leader", "master", "primary", "standby_leader")
+SYNC_ROLES = ("sync_standby", "quorum_standby")
+# What a member is while it comes up by itself: worth waiting for.
+TRANSIENT_STATES = ("starting", "restarting", "creating replica", "initializing new cluster", "running custom bootstrap script", "stopping")
+
+
+def version(number: Any) -> str:
+    """PostgreSQL's version from its number: 170012 -> 17.12."""
+    try:
+        return f"{int(number) // 10000}.{int(number) % 10000}" if number else ""
+    except (TypeError, ValueError):
+        return ""
+
+
+def replication_states(statuses: dict[str, dict | None]) -> dict[str, str]:
+    """What the leader's pg_stat_replication says of each member, by member name."""
+    for status in statuses.values():
+        if status and status.get("role") in LEADER_ROLES:
+            return {str(entry.get("application_name")): str(entry.get("state") or "") for entry in status.get("replication") or []}
+    return {}
+
+
+def describe(name: str, address: str, status: dict | None, error: str, listed: dict | None, streaming: str = "") -> dict[str, Any]:
+    """One member: its own answer to /patroni (None when there was none), and what /cluster says of it."""
+    status = status or {}
+    listed = listed or {}
+    patroni = status.get("patroni") or {}
+    role = str(status.get("role") or listed.get("role") or "")
+    if role in LEADER_ROLES:
+        role = "standby_leader" if role == "standby_leader" else "leader"
+    elif status.get("sync_standby") or listed.get("role") == "sync_standby":
+        role = "sync_standby"
+    elif status.get("quorum_standby") or listed.get("role") == "quorum_standby":
+        role = "quorum_standby"
+    state = str(status.get("state") or listed.get("state") or "")
+    replication = str(status.get("replication_state") or (listed.get("state") if listed.get("state") == "streaming" else "") or streaming or "")
+    lag = listed.get("lag", listed.get("receive_lag", 0 if role == "leader" else None))
+    return {
+        "name": name,
+        "address": address,
+        "reachable": not error,
+        "error": error,
+        "role": role,
+        "state": state,
+        "replication_state": "" if role == "leader" else replication,
+        "timeline": status.get("timeline") or listed.get("timeline"),
+        "lag_bytes": lag if isinstance(lag, int) else None,
+        "pending_restart": bool(status.get("pending_restart") or listed.get("pending_restart")),
+        "pending_restart_reasons": sorted(status.get("pending_restart_reason") or {}),
+        "system_identifier": str(status.get("database_system_identifier") or ""),
+        "postgresql_version": version(status.get("server_version")),
+        "patroni_version": str(patroni.get("version") or ""),
+    }
+
+
+def _complaints_about(member: dict, leader: dict | None, max_lag_bytes: int) -> list[str]:
+    who = f"{member['name']} ({member['address']})"
+    if not member["reachable"]:
+        return [f"Patroni on {who} doesn't answer: {member['error']}. Look at `journalctl -u patroni` there."]
+    if member["state"] not in ("running", "streaming"):
+        return [f"PostgreSQL on {who} is {member['state'] or 'in an unknown state'}, not running. Look at `journalctl -u patroni` there."]
+    if leader is None or member["role"] == "leader":
+        return []
+    complaints = []
+    if member["replication_state"] and member["replication_state"] != "streaming":
+        complaints.append(f"{who} doesn't stream from the leader: its replication is {member['replication_state']}.")
+    elif not member["replication_state"]:
+        complaints.append(f"{who} doesn't stream from the leader {leader['name']}.")
+    if member["lag_bytes"] is not None and member["lag_bytes"] > max_lag_bytes:
+        complaints.append(f"{who} is {member['lag_bytes']} bytes behind the leader, more than {max_lag_bytes}.")
+    if member["timeline"] and leader["timeline"] and member["timeline"] != leader["timeline"]:
+        complaints.append(
+            f"{who} is on timeline {member['timeline']}, the leader on {leader['timeline']}: it hasn't followed the last promotion (`patronictl reinit`)."
+        )
+    return complaints
+
+
+def _identifier_complaint(members: list[dict]) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for member in members:
+        if member["system_identifier"]:
+            found.setdefault(member["system_identifier"], []).append(member["name"])
+    if len(found) < 2:
+        return []
+    parts = "; ".join(f"{', '.join(names)}: {identifier}" for identifier, names in sorted(found.items()))
+    return [f"The members don't hold the same database cluster (system identifiers: {parts}). They were bootstrapped apart; keep one, empty the others."]
+
+
+def judge(
+    members: list[dict],
+    cluster: dict | None,
+    synchronous: bool = True,
+    max_lag_bytes: int = 16 * 1024 * 1024,
+    allow_paused: bool = False,
+) -> dict[str, Any]:
+    """The cluster from its members' answers (`describe`) and /cluster, with everything that is wrong with it."""
+    cluster = cluster or {}
+    reachable = [member for member in members if member["reachable"]]
+    leaders = [member for member in reachable if member["role"] in ("leader", "standby_leader") and member["state"] in ("running", "streaming")]
+    leader = leaders[0] if len(leaders) == 1 else None
+    problems: list[str] = []
+    if members and not reachable:
+        problems.append("No member of the cluster answers.")
+    elif not leaders:
+        problems.append("The cluster has no leader: nobody takes writes.")
+    elif len(leaders) > 1:
+        problems.append(f"More than one member says that it is the leader: {', '.join(member['name'] for member in leaders)}.")
+    for member in members:
+        problems.extend(_complaints_about(member, leader, max_lag_bytes))
+    problems.extend(_identifier_complaint(members))
+    paused = bool(cluster.get("pause"))
+    if paused and not allow_paused:
+        problems.append("The cluster is in maintenance mode (paused): it doesn't fail over. `patronictl resume` ends it.")
+    sync = [member["name"] for member in reachable if member["role"] in SYNC_ROLES]
+    if synchronous and leader and len(members) > 1 and not sync:
+        problems.append("No replica is synchronous: losing the leader now could lose acknowledged writes.")
+    expected = {member["name"] for member in members}
+    identifiers = sorted({member["system_identifier"] for member in members if member["system_identifier"]})
+    return {
+        "healthy": not problems,
+        "problems": problems,
+        "leader": leader["name"] if leader else "",
+        "leader_address": leader["address"] if leader else "",
+        "replicas": [member["name"] for member in reachable if leader and member["name"] != leader["name"]],
+        "sync_standbys": sync,
+        "paused": paused,
+        "timeline": leader["timeline"] if leader else None,
+        "system_identifier": identifiers[0] if len(identifiers) == 1 else "",
+        "pending_restart": [member["name"] for member in members if member["pending_restart"]],
+        "unknown_members": sorted(str(m.get("name")) for m in cluster.get("members") or [] if m.get("name") not in expected),
+        "members": members,
+    }
+
+
+def same(wanted: Any, live: Any) -> bool:
+    """Whether two settings mean the same: Patroni keeps what it was given, so on, true and "on" are equal, as are 100 and "100"."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return wanted.keys() == live.keys() and all(same(wanted[key], live[key]) for key in wanted)
+    if isinstance(wanted, list) and isinstance(live, list):
+        return len(wanted) == len(live) and all(same(a, b) for a, b in zip(wanted, live))
+    if isinstance(wanted, (dict, list)) or isinstance(live, (dict, list)):
+        return False
+    return _scalar(wanted) == _scalar(live)
+
+
+def _scalar(value: Any) -> str:
+    text = "" if value is None else str(value).strip()
+    return {"true": "on", "yes": "on", "false": "off", "no": "off"}.get(text.lower(), text)
+
+
+def config_patch(live: dict, wanted: dict, owned: tuple[str, ...] = ("postgresql.parameters",), path: str = "") -> dict:
+    """What PATCH /config has to be given so that `live` becomes `wanted`.
+
+    Keys that `wanted` doesn't name stay, except below the `owned` paths: there they are removed (null). A null in `wanted` removes, too.
+    """
+    patch: dict[str, Any] = {}
+    for key, value in wanted.items():
+        here = f"{path}.{key}" if path else key
+        if value is None:
+            if key in live:
+                patch[key] = None
+        elif isinstance(value, dict) and isinstance(live.get(key), dict):
+            inner = config_patch(live[key], value, owned, here)
+            if inner:
+                patch[key] = inner
+        elif key not in live or not same(value, live[key]):
+            patch[key] = value
+    if path in owned:
+        patch.update({key: None for key in live if key not in wanted})
+    return patch
+
+
+def apply_patch(live: dict, patch: dict) -> dict:
+    """What Patroni makes of PATCH /config."""
+    result = dict(live)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = apply_patch(result[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def switchover_candidate(result: dict, preferred: str = "") -> str:
+    """Who is to lead next: the preferred member, else a synchronous replica, else the one least behind. Empty when nobody can."""
+    leader = result["leader"]
+    able = [m for m in result["members"] if m["reachable"] and m["name"] != leader and m["state"] in ("running", "streaming")]
+    if preferred:
+        return preferred if preferred in [member["name"] for member in able] else ""
+    ranked = sorted(able, key=lambda m: (m["role"] not in SYNC_ROLES, m["lag_bytes"] if m["lag_bytes"] is not None else 1 << 62, m["name"]))
+    return ranked[0]["name"] if ranked else ""
