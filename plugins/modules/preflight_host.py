@@ -1,11 +1,12 @@
-#!/usr/bin/python
 """Tells what a host is and holds, before anything is changed on it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
+---
 module: preflight_host
 short_description: Tell what a host is and holds, before anything is changed on it
+version_added: "0.1.0"
 description:
   - Reads distribution, memory, disk, listening ports, installed versions and what the data directories of clustered daemons remember.
   - Changes nothing and judges nothing. C(playbooks/preflight.yml) compares it with the inventory.
