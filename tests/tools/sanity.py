@@ -1,7 +1,8 @@
 """`ansible-test sanity` on a copy of the checkout, as a collection has to lie for it.
 
 ansible-test makes a virtual environment per check and fetches pip for it from a server of its own. That server is no package
-registry and not reachable everywhere, so it is given Python's bundled pip instead; the rest comes from PyPI.
+registry and not reachable everywhere, so it is given Python's bundled pip instead; the rest comes from PyPI. It also drops the
+environment, so what this machine has told pip there (PIP_*) is written into a configuration file.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ SKIPPED = {
     "pslint": "there is no PowerShell in this collection",
     "shellcheck": "the lint stage runs it",
 }
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"  # networks that inspect TLS have theirs there
 GET_PIP = """\
-import ensurepip, subprocess, sys
-ensurepip.bootstrap()
-sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *sys.argv[1:]]))
+import subprocess, sys
+subprocess.check_call([sys.executable, "-m", "ensurepip"])
+arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--no-")]
+sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *arguments]))
 """
 # What a user of the collection gets; tests and the lab are linted elsewhere.
 INCLUDED = (
@@ -54,6 +57,17 @@ def copy(collection: Path) -> None:
 def provide_pip(home: Path) -> None:
     cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
+    options = {"cert": CERTIFICATES} if Path(CERTIFICATES).exists() else {}
+    options |= {
+        name.removeprefix("PIP_").lower().replace("_", "-"): value
+        for name, value in os.environ.items()
+        if name.startswith("PIP_") and value
+    }
+    configuration = home / ".config" / "pip" / "pip.conf"
+    configuration.parent.mkdir(parents=True, exist_ok=True)
+    configuration.write_text(
+        "[global]\n" + "".join(f"{name} = {value}\n" for name, value in options.items()), encoding="utf-8"
+    )
     for name in ("get_pip_24_2.py", "get_pip_20_3_4.py"):
         (cache / name).write_text(GET_PIP, encoding="utf-8")
 

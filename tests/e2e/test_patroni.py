@@ -1,0 +1,70 @@
+"""PostgreSQL under Patroni: one leader, the others streaming, one of them synchronous, nothing without TLS."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = [pytest.mark.hosts("postgresql"), pytest.mark.unit("patroni")]
+PKI = "/etc/sutazai/pki"
+
+
+def cluster(node):
+    return json.loads(node.run(f"curl --silent --show-error --cacert {PKI}/ca.crt https://{node.address}:8008/cluster"))
+
+
+def sql(node, statement: str) -> str:
+    return node.run(
+        f"cd / && runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --command {statement!r}"
+    ).strip()
+
+
+def test_patroni_runs_and_postgresqls_own_unit_does_not(node):
+    service = node.host.service("patroni")
+    assert service.is_running
+    assert service.is_enabled
+    assert node.run("systemctl is-active 'postgresql@*' || true").strip() in ("", "inactive")
+
+
+def test_every_member_sees_one_leader_and_streaming_replicas(node, platform):
+    members = cluster(node)["members"]
+    assert sorted(member["name"] for member in members) == sorted(platform.groups["postgresql"])
+    roles = [member["role"] for member in members]
+    assert roles.count("leader") == 1
+    assert {member["state"] for member in members if member["role"] != "leader"} == {"streaming"}
+    assert len({member["timeline"] for member in members}) == 1
+    assert all(member.get("lag", 0) < 16 * 1024 * 1024 for member in members)
+    assert any(role in ("sync_standby", "quorum_standby") for role in roles)
+
+
+def test_the_cluster_runs_with_what_protects_its_data(node):
+    assert sql(node, "show data_checksums") == "on"
+    assert sql(node, "show password_encryption") == "scram-sha-256"
+    assert sql(node, "show ssl") == "on"
+    assert sql(node, "select count(*) from pg_settings where pending_restart") == "0"
+
+
+def test_tls_verifies_for_the_services_name(node):
+    assert "Verification: OK" in node.certificate_for(5432, "postgresql-rw.service.consul", "postgres")
+    assert "Verification: OK" in node.certificate_for(8008, node.name)
+
+
+def test_a_connection_without_tls_is_refused(node):
+    answer = node.run(
+        f"psql 'host={node.address} user=application dbname=application sslmode=disable connect_timeout=5' -c 'select 1' 2>&1",
+        check=False,
+    )
+    assert "no encryption" in answer or "pg_hba" in answer or "no pg_hba.conf entry" in answer
+
+
+def test_secrets_are_not_readable_to_others(node):
+    assert node.run("find /etc/patroni -type f -perm /007").strip() == ""
+    assert node.host.file("/etc/patroni").user in ("root", "postgres")
+
+
+def test_changing_patroni_over_the_network_needs_a_password(node):
+    answer = node.run(
+        f"curl --silent --output /dev/null --write-out '%{{http_code}}' --cacert {PKI}/ca.crt -X POST https://{node.address}:8008/reload"
+    )
+    assert answer in ("401", "403")
