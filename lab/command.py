@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections import deque
@@ -62,8 +63,10 @@ def run(
 def start(
     argv: Sequence[str], *, environment: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: bool = False
 ) -> subprocess.Popen[bytes]:
+    # Should this process be killed, what it runs ends too instead of going on unseen.
+    setpriv = shutil.which("setpriv")
     return subprocess.Popen(
-        argv,
+        [setpriv, "--pdeathsig", "TERM", "--", *argv] if setpriv else argv,
         stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -59,7 +59,9 @@ INCLUDES = ("/usr/share/doc/*/copyright", "/usr/share/locale/locale.alias")
 
 def recipe(release: str, mirrors: aptsources.Mirrors, authorities: list[str]) -> str:
     """A hash of everything that the image is made from, so that a changed recipe makes a new image."""
-    text = json.dumps([release, mirrors.all, PACKAGES, CUSTOMIZE, EXCLUDES, INCLUDES, KEPT, authorities], sort_keys=True)
+    text = json.dumps(
+        [release, mirrors.all, PACKAGES, CUSTOMIZE, EXCLUDES, INCLUDES, KEPT, authorities], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -133,6 +135,7 @@ def _build(console: Console, release: str, mirrors: aptsources.Mirrors, authorit
     packages.require(console, "mmdebstrap", "mmdebstrap", way_out="Install mmdebstrap by hand.")
     tarball.parent.mkdir(parents=True, exist_ok=True)
     partial = tarball.with_suffix(".partial.tar")
+    partial.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="lab-image-") as scratch:
         certificates = Path(scratch) / "ca-certificates"
         certificates.mkdir(mode=0o755)

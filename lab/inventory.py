@@ -11,6 +11,7 @@ import yaml
 
 from lab.errors import LabError
 
+DEFAULT_MEMORY_MB = 2048
 RESERVED_INDEXES = {0: "the network itself", 1: "the machine", 2: "the mirror"}
 
 
@@ -20,6 +21,7 @@ class Host:
     index: int
     groups: tuple[str, ...] = field(default=())
     release: str = ""  # empty: the lab's default
+    memory_mb: int = DEFAULT_MEMORY_MB  # what it may use, not what is set aside for it
 
 
 def load(path: Path) -> list[Host]:
@@ -59,7 +61,10 @@ def parse(inventory: Mapping[str, Any], source: str = "the inventory") -> list[H
                 "Give one of them a free number.",
             )
         taken[index] = name
-        hosts.append(Host(name, index, tuple(groups[name]), str(host_vars.get("lab_release", ""))))
+        memory = host_vars.get("lab_memory_mb", DEFAULT_MEMORY_MB)
+        if not isinstance(memory, int) or memory < 256:
+            raise LabError(f"Host {name} has lab_memory_mb {memory!r} in {source}.", "Use a number from 256.")
+        hosts.append(Host(name, index, tuple(groups[name]), str(host_vars.get("lab_release", "")), memory))
     if not hosts:
         raise LabError(f"There are no hosts in {source}.", "Add some below a group, with lab_address_index.")
     return hosts

@@ -58,6 +58,8 @@ def create_arguments(settings: Settings, host: Host, image: str) -> list[str]:
     arguments = ["docker", "create", "--name", settings.container(host.name), "--hostname", host.name]
     arguments += labels(settings, "host", host.name, image)
     arguments += ["--network", settings.name, "--ip", settings.address(host.index)]
+    # The roles size their daemons by what a host may use; without a limit that would be the whole machine, 16 times.
+    arguments += ["--memory", f"{host.memory_mb}m"]
     for capability in CAPABILITIES:
         arguments += ["--cap-add", capability]
     arguments += ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]

@@ -22,6 +22,7 @@ def test_a_host_is_never_privileged(lab):
     assert arguments[arguments.index("--ip") + 1] == "10.203.0.31"
     assert f"{lab.directory}/hosts/redis-1/resolv.conf:/etc/resolv.conf" in arguments
     assert "sutazai.lab=sutazai-lab" in arguments
+    assert arguments[arguments.index("--memory") + 1] == "2048m"
     assert arguments[-1] == "image"
 
 

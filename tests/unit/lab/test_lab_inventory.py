@@ -37,6 +37,7 @@ def test_a_host_in_two_groups_is_one_host():
         (one(lab_address_index=2), "the mirror"),
         (one(lab_address_index=300), r"outside 3\.\.254"),
         ({"all": {"hosts": {"a": {"lab_address_index": 9}, "b": {"lab_address_index": 9}}}}, "Hosts a and b"),
+        (one(lab_address_index=31, lab_memory_mb="much"), "lab_memory_mb 'much'"),
         ({"all": {}}, "no hosts"),
     ],
 )
