@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
@@ -51,7 +50,11 @@ class Api:
     @classmethod
     def of_module(cls, parameters: dict[str, Any]) -> Api:
         return cls(
-            parameters["url"], parameters["username"], parameters["password"], parameters["ca_file"], parameters["timeout_seconds"]
+            parameters["url"],
+            parameters["username"],
+            parameters["password"],
+            parameters["ca_file"],
+            parameters["timeout_seconds"],
         )
 
     def request(self, method: str, api_path: str, body: Any = None) -> Any:
@@ -72,7 +75,7 @@ class Api:
             text = response.read()
         except HTTPError as error:
             raise ApiRefused(error.code, f"{method} {api_path}: {error.code} {_reason(error)}") from None
-        except (URLError, OSError, socket.timeout) as error:
+        except (URLError, OSError) as error:
             raise ApiUnreachable(f"{self.url}: {getattr(error, 'reason', error)}") from None
         return json.loads(text) if text else None
 
@@ -120,7 +123,9 @@ class CommandLine:
         rc, out, err = self.module.run_command([*command, *arguments])
         if rc != 0:
             lines = [line.strip() for line in (err.strip() or out.strip()).splitlines() if line.strip()]
-            raise CommandFailed(f"rabbitmqctl {arguments[0]}{f' on {node}' if node else ''}: {' '.join(lines[:3]) or f'exit code {rc}'}")
+            raise CommandFailed(
+                f"rabbitmqctl {arguments[0]}{f' on {node}' if node else ''}: {' '.join(lines[:3]) or f'exit code {rc}'}"
+            )
         return out
 
     def read(self, *arguments: str, node: str | None = None, timeout: int = 60) -> Any:

@@ -27,12 +27,19 @@ class Snapshot:
 
 
 def feature_flags_to_enable(flags: list[dict[str, Any]]) -> list[str]:
-    return sorted(flag["name"] for flag in flags if flag.get("state") == "disabled" and flag.get("stability", "stable") in STABLE)
+    return sorted(
+        flag["name"] for flag in flags if flag.get("state") == "disabled" and flag.get("stability", "stable") in STABLE
+    )
 
 
 def snapshot_of_api(overview: dict[str, Any], nodes: list[dict[str, Any]], flags: list[dict[str, Any]]) -> Snapshot:
     running = [node for node in nodes if node.get("running")]
-    alarms = [f"{node['name']} has a {kind} alarm" for node in running for kind in ("mem", "disk_free") if node.get(f"{kind}_alarm")]
+    alarms = [
+        f"{node['name']} has a {kind} alarm"
+        for node in running
+        for kind in ("mem", "disk_free")
+        if node.get(f"{kind}_alarm")
+    ]
     return Snapshot(
         source="api",
         cluster_name=overview.get("cluster_name", ""),
@@ -62,7 +69,9 @@ def snapshot_of_cli(status: dict[str, Any]) -> Snapshot:
         versions={node: _version(known) for node, known in (status.get("versions") or {}).items()},
         partitions={node: sorted(others) for node, others in (status.get("partitions") or {}).items() if others},
         alarms=[_alarm(alarm) for alarm in status.get("alarms") or []],
-        maintenance=sorted(node for node, state in maintenance.items() if state not in ("not under maintenance", "regular", None)),
+        maintenance=sorted(
+            node for node, state in maintenance.items() if state not in ("not under maintenance", "regular", None)
+        ),
         feature_flags_disabled=feature_flags_to_enable(status.get("feature_flags") or []),
     )
 
@@ -96,7 +105,9 @@ def cluster_problems(snapshot: Snapshot, expected: list[str], registered: str = 
         problems.append(f"{node} is partitioned from {_list(others)}")
     problems += snapshot.alarms
     if snapshot.maintenance:
-        problems.append(f"{_list(snapshot.maintenance)} {_is(snapshot.maintenance)} in maintenance mode; `rabbitmq-upgrade revive` ends it")
+        problems.append(
+            f"{_list(snapshot.maintenance)} {_is(snapshot.maintenance)} in maintenance mode; `rabbitmq-upgrade revive` ends it"
+        )
     return problems
 
 
@@ -105,9 +116,13 @@ def cluster_warnings(snapshot: Snapshot) -> list[str]:
     warnings = []
     versions = sorted(set(snapshot.versions.values()))
     if len(versions) > 1:
-        warnings.append(f"the nodes run different versions: {', '.join(f'{n} {v}' for n, v in sorted(snapshot.versions.items()))}")
+        warnings.append(
+            f"the nodes run different versions: {', '.join(f'{n} {v}' for n, v in sorted(snapshot.versions.items()))}"
+        )
     if snapshot.feature_flags_disabled:
-        warnings.append(f"feature flags are not enabled, which an upgrade will ask for: {', '.join(snapshot.feature_flags_disabled)}")
+        warnings.append(
+            f"feature flags are not enabled, which an upgrade will ask for: {', '.join(snapshot.feature_flags_disabled)}"
+        )
     return warnings
 
 
@@ -143,7 +158,9 @@ def queue_problems(summary: dict[str, Any], shown: int = 3) -> list[str]:
     short, offline = summary["quorum_queues_short"], summary["quorum_queues_offline"]
     if short:
         named = ", ".join(f"{each['queue']} has {len(each['members'])} of {each['wanted']}" for each in short[:shown])
-        problems.append(f"{_count(short, 'quorum queue')} with too few members: {named}; `rabbitmq-queues grow` adds them")
+        problems.append(
+            f"{_count(short, 'quorum queue')} with too few members: {named}; `rabbitmq-queues grow` adds them"
+        )
     if offline:
         named = ", ".join(f"{each['queue']} on {_list(each['offline'])}" for each in offline[:shown])
         problems.append(f"{_count(offline, 'quorum queue')} with a member that isn't online: {named}")

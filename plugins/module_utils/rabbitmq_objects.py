@@ -68,7 +68,9 @@ def plan(live: dict[str, list[dict[str, Any]]], wanted: dict[str, Any]) -> list[
         *plan_users(live, wanted),
         *plan_policies(live["policies"], wanted["policies"]),
         *(
-            Change(f"remove the virtual host {vhost['name']} and everything in it", "DELETE", path("vhosts", vhost["name"]))
+            Change(
+                f"remove the virtual host {vhost['name']} and everything in it", "DELETE", path("vhosts", vhost["name"])
+            )
             for vhost in wanted["vhosts"]
             if vhost["state"] == "absent" and any(known["name"] == vhost["name"] for known in live["vhosts"])
         ),
@@ -85,9 +87,13 @@ def plan_vhosts(live: list[dict[str, Any]], wanted: list[dict[str, Any]], defaul
         # Before 3.11 the API called it defaultqueuetype; what a version doesn't know it passes over.
         body = {"default_queue_type": queue_type, "defaultqueuetype": queue_type}
         if name not in known:
-            changes.append(Change(f"make the virtual host {name} ({queue_type} queues)", "PUT", path("vhosts", name), body))
+            changes.append(
+                Change(f"make the virtual host {name} ({queue_type} queues)", "PUT", path("vhosts", name), body)
+            )
         elif live_queue_type(known[name]) != queue_type:
-            changes.append(Change(f"make {queue_type} the default queue type of {name}", "PUT", path("vhosts", name), body))
+            changes.append(
+                Change(f"make {queue_type} the default queue type of {name}", "PUT", path("vhosts", name), body)
+            )
     return changes
 
 
@@ -109,12 +115,18 @@ def plan_users(live: dict[str, list[dict[str, Any]]], wanted: dict[str, Any]) ->
             body = {right: permission[right] for right in ("configure", "write", "read")}
             has = granted.get((name, vhost), {})
             if any(has.get(right) != pattern for right, pattern in body.items()):
-                changes.append(Change(f"grant {name} its permissions in {vhost}", "PUT", path("permissions", vhost, name), body))
+                changes.append(
+                    Change(f"grant {name} its permissions in {vhost}", "PUT", path("permissions", vhost, name), body)
+                )
         for owner, vhost in granted:
             if owner == name and vhost not in mentioned:
-                changes.append(Change(f"take from {name} its permissions in {vhost}", "DELETE", path("permissions", vhost, name)))
+                changes.append(
+                    Change(f"take from {name} its permissions in {vhost}", "DELETE", path("permissions", vhost, name))
+                )
     gone = [*(user["name"] for user in wanted["users"] if user["state"] == "absent"), *wanted["absent_users"]]
-    return changes + [Change(f"remove the user {name}", "DELETE", path("users", name)) for name in gone if name in users]
+    return changes + [
+        Change(f"remove the user {name}", "DELETE", path("users", name)) for name in gone if name in users
+    ]
 
 
 def _user_change(known: dict[str, Any] | None, wanted: dict[str, Any]) -> Change | None:
@@ -158,7 +170,10 @@ def exported(live: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, 
     """The live objects as the role's variables; no password, no hash."""
     return {
         "vhosts": [
-            {"name": vhost["name"], **({"default_queue_type": live_queue_type(vhost)} if live_queue_type(vhost) else {})}
+            {
+                "name": vhost["name"],
+                **({"default_queue_type": live_queue_type(vhost)} if live_queue_type(vhost) else {}),
+            }
             for vhost in sorted(live["vhosts"], key=lambda vhost: vhost["name"])
         ],
         "users": [

@@ -119,7 +119,10 @@ class Cluster:
         vhosts = [vhost["name"] for vhost in self.cli.read("list_vhosts", "name", node=node)]
         if vhosts != ["/"]:
             return False
-        return not any(self.cli.read(what, *columns, node=node) for what, columns in (("list_queues", ["name"]), ("list_policies", [])))
+        return not any(
+            self.cli.read(what, *columns, node=node)
+            for what, columns in (("list_queues", ["name"]), ("list_policies", []))
+        )
 
     def view(self, node: str) -> model.NodeView:
         snapshot = self.seen_by_cli(node)

@@ -202,7 +202,9 @@ def local_state(wanted: dict[str, Any]) -> dict[str, Any]:
     data_directory = os.path.join(home, "mnesia")
     data_of = []
     if os.path.isdir(data_directory):
-        data_of = sorted(name for name in os.listdir(data_directory) if "@" in name and name.rsplit("-", 1)[-1] != "plugins-expand")
+        data_of = sorted(
+            name for name in os.listdir(data_directory) if "@" in name and name.rsplit("-", 1)[-1] != "plugins-expand"
+        )
     # Beside each node's directory there may be files named after it (feature flags, pid).
     data_of = [name for name in data_of if os.path.isdir(os.path.join(data_directory, name))]
     problems = []
@@ -220,7 +222,12 @@ def local_state(wanted: dict[str, Any]) -> dict[str, Any]:
                 f"the Erlang cookie in {cookie_file} isn't rabbitmq_erlang_cookie, and this node already has data. Nodes with different cookies "
                 "can't talk: set rabbitmq_erlang_cookie to the cluster's, or stop all nodes, remove the file on each and run again"
             )
-    return {"installed": CommandLine.installed(), "data_of": data_of, "initialised": node in data_of, "problems": problems}
+    return {
+        "installed": CommandLine.installed(),
+        "data_of": data_of,
+        "initialised": node in data_of,
+        "problems": problems,
+    }
 
 
 def ask_api(wanted: dict[str, Any]) -> tuple[model.Snapshot, dict[str, Any]]:
@@ -262,7 +269,12 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_ARGUMENTS,
-            "gather": {"type": "list", "elements": "str", "choices": ["local", "cluster"], "default": ["local", "cluster"]},
+            "gather": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["local", "cluster"],
+                "default": ["local", "cluster"],
+            },
             "nodes": {"type": "list", "elements": "str", "default": []},
             "node": {"type": "str", "required": True},
             "quorum_group_size": {"type": "int", "default": 3},

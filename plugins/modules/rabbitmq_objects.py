@@ -183,7 +183,12 @@ ARGUMENTS = {
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"vhost": {"type": "str", "required": True}, "configure": PERMISSION, "write": PERMISSION, "read": PERMISSION},
+                "options": {
+                    "vhost": {"type": "str", "required": True},
+                    "configure": PERMISSION,
+                    "write": PERMISSION,
+                    "read": PERMISSION,
+                },
             },
             "state": STATE,
         },
@@ -242,13 +247,17 @@ def main() -> None:
     try:
         if not api.is_administrator():
             if not wanted["bootstrap"]:
-                module.fail_json(msg=f"{wanted['url']} refuses {wanted['username']}: no such administrator, or another password")
+                module.fail_json(
+                    msg=f"{wanted['url']} refuses {wanted['username']}: no such administrator, or another password"
+                )
             changes.append(bootstrap(module))
             if module.check_mode:
                 # Without its credentials nothing can be compared.
                 module.exit_json(changed=True, changes=[*changes, "make what is missing"])
             if not api.is_administrator():
-                module.fail_json(msg=f"{wanted['url']} refuses {wanted['username']} even after its password was set", changes=changes)
+                module.fail_json(
+                    msg=f"{wanted['url']} refuses {wanted['username']} even after its password was set", changes=changes
+                )
         live = read(api)
         planned = model.plan(live, wanted)
         if not module.check_mode:
