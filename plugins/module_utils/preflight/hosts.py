@@ -211,7 +211,7 @@ def redis(name: str, plan: Plan, state: State) -> list[Problem]:
             Problem(
                 f"{name} holds {found['data_bytes']} bytes of a Redis that isn't in cluster mode.",
                 where,
-                f"{ADOPT}. playbooks/migrate copies it.",
+                f"{ADOPT}.",
             )
         ]
     return []

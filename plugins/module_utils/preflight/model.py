@@ -35,7 +35,9 @@ CALLED_ROLES = ("artifact", "consul_service", "envoy", "autoscaler", "flower")
 #: Every role of the design, whether or not it is in the checkout: an unknown variable is only called a typo where the role is.
 KNOWN_ROLES: tuple[str, ...] = tuple(
     sorted(
-        {role for roles in GROUP_ROLES.values() for role in roles} | set(CALLED_ROLES) | {"gateway", "redis_exporter"}
+        {role for roles in GROUP_ROLES.values() for role in roles}
+        | set(CALLED_ROLES)
+        | {"gateway", "consul_exporter", "pgbouncer_exporter", "rabbitmq_exporter", "redis_exporter"}
     )
 )
 

@@ -59,6 +59,10 @@ def _names(hosts: list[Host]) -> str:
     return name_list(host.name for host in hosts)
 
 
+def _count(hosts: list[Host], word: str) -> str:
+    return f"There is 1 {word}" if len(hosts) == 1 else f"There are {len(hosts)} {word}s"
+
+
 def consul_servers(inventory: Inventory) -> list[Problem]:
     hosts = inventory.members("consul_servers")
     if not hosts or (len(hosts) >= 3 and len(hosts) % 2):
@@ -70,7 +74,7 @@ def consul_servers(inventory: Inventory) -> list[Problem]:
     )
     return [
         Problem(
-            f"There are {len(hosts)} Consul servers ({_names(hosts)}): {why}.",
+            f"{_count(hosts, 'Consul server')} ({_names(hosts)}): {why}.",
             inventory.group_where("consul_servers"),
             "Give the group 3 or 5 hosts; every other host is a Consul client by itself.",
         )
@@ -83,7 +87,7 @@ def rabbitmq_nodes(inventory: Inventory) -> list[Problem]:
         return []
     return [
         Problem(
-            f"There are {len(hosts)} RabbitMQ nodes ({_names(hosts)}): quorum queues and pause_minority need a "
+            f"{_count(hosts, 'RabbitMQ node')} ({_names(hosts)}): quorum queues and pause_minority need a "
             "majority that survives a loss.",
             inventory.group_where("rabbitmq"),
             "Give the group 3 hosts (or 5).",
@@ -97,7 +101,7 @@ def postgresql_members(inventory: Inventory) -> list[Problem]:
         return []
     return [
         Problem(
-            f"There are {len(hosts)} PostgreSQL members ({_names(hosts)}): synchronous mode needs a standby left "
+            f"{_count(hosts, 'PostgreSQL member')} ({_names(hosts)}): synchronous mode needs a standby left "
             "after one is lost.",
             inventory.group_where("postgresql"),
             "Give the group at least 3 hosts.",
@@ -115,7 +119,7 @@ def redis_nodes(inventory: Inventory) -> list[Problem]:
             return []
         return [
             Problem(
-                f"There are {len(hosts)} Redis hosts ({_names(hosts)}) in sentinel mode: sentinels need a majority.",
+                f"{_count(hosts, 'Redis host')} ({_names(hosts)}) in sentinel mode: sentinels need a majority.",
                 where,
                 "Give the group at least 3 hosts.",
             )
@@ -128,7 +132,7 @@ def redis_nodes(inventory: Inventory) -> list[Problem]:
     fitting = least if len(hosts) < least else (masters + 1) * (1 + replicas)
     return [
         Problem(
-            f"There are {len(hosts)} Redis nodes ({_names(hosts)}) in cluster mode: that isn't 3 or more masters "
+            f"{_count(hosts, 'Redis node')} ({_names(hosts)}) in cluster mode: that isn't 3 or more masters "
             f"with {replicas} replica(s) each.",
             where,
             f"Give the group {fitting} hosts (masters x {1 + replicas}, at least {least}), or set redis_mode to "

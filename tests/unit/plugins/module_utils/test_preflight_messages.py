@@ -188,7 +188,7 @@ CASES = [
         keep("consul_servers", 2),
         ("There are 2 Consul servers", "group consul_servers", "3 or 5 hosts"),
     ),
-    Case("1 Consul server", keep("consul_servers", 1), ("There are 1 Consul servers", "3 or 5 hosts")),
+    Case("1 Consul server", keep("consul_servers", 1), ("There is 1 Consul server (consul-1)", "3 or 5 hosts")),
     Case(
         "2 RabbitMQ nodes",
         keep("rabbitmq", 2),
@@ -315,9 +315,12 @@ CASES = [
         ("consul_raft_multiplier is 'fast', but must be of type int", "group_vars/all/main.yml:", "type int"),
     ),
     Case(
-        "an unknown variable with a role's prefix: redis_maxmemori_policy",
-        put(redis_maxmemori_policy="noeviction"),
-        ("The variable redis_maxmemori_policy is unknown to the role redis", "Did you mean redis_maxmemory_policy?"),
+        "an unknown variable with a role's prefix: consul_raft_multiplyer",
+        put(consul_raft_multiplyer=3),
+        (
+            "The variable consul_raft_multiplyer is unknown to the role consul and would be ignored",
+            "Did you mean consul_raft_multiplier?",
+        ),
     ),
     Case(
         "an unknown shared variable: platform_adress",
