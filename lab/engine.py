@@ -68,10 +68,11 @@ def ensure(console: Console, directory: Path) -> None:
 def _install(console: Console) -> None:
     if not shutil.which("apt-get"):
         raise LabError("There is no Docker Engine here, and no apt-get to install one.", WAY_OUT)
+    packages.update(console, way_out=WAY_OUT)
     wanted = ["docker.io", "iptables", "ca-certificates"]
     if not shutil.which("docker") and "docker-cli" in output(["apt-cache", "pkgnames", "docker-cli"]).split():
         wanted.append("docker-cli")  # a package of its own since Debian 13
-    packages.install(console, *wanted, way_out=WAY_OUT)
+    packages.install(console, *wanted, way_out=WAY_OUT, updated=True)
 
 
 def _start(console: Console, directory: Path) -> None:
@@ -109,7 +110,7 @@ def _wait(process: subprocess.Popen[bytes] | None, log: Path | None) -> None:
 
 
 def stale(pid_file: Path, program: str, proc: Path = Path("/proc")) -> bool:
-    """Whether a pid file names a process that is gone, or is another program by now."""
+    """Whether a pid file names a process that is gone, only waits to be reaped, or is another program by now."""
     try:
         pid = int(pid_file.read_text().strip())
     except FileNotFoundError:
@@ -117,9 +118,10 @@ def stale(pid_file: Path, program: str, proc: Path = Path("/proc")) -> bool:
     except ValueError:
         return True
     try:
-        return (proc / str(pid) / "comm").read_text().strip() != program
+        name, _, fields = (proc / str(pid) / "stat").read_text().partition("(")[2].rpartition(")")
     except OSError:
         return True
+    return name != program or fields.split()[0] in ("Z", "X")
 
 
 def _remove_leftovers(console: Console) -> None:

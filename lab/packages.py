@@ -19,10 +19,16 @@ def require(console: Console, program: str, *packages: str, way_out: str) -> Non
     install(console, *packages, way_out=way_out)
 
 
-def install(console: Console, *packages: str, way_out: str) -> None:
+def update(console: Console, *, way_out: str) -> None:
+    console.doing("apt-get update")
+    run(console, ["apt-get", "update", "-q"], failure="apt-get update failed.", way_out=way_out, environment=QUIET)
+
+
+def install(console: Console, *packages: str, way_out: str, updated: bool = False) -> None:
     names = ", ".join(packages)
     console.note(f"installing Debian's {names}")
-    run(console, ["apt-get", "update", "-q"], failure="apt-get update failed.", way_out=way_out, environment=QUIET)
+    if not updated:
+        update(console, way_out=way_out)
     run(
         console,
         ["apt-get", "install", "-y", "-q", "--no-install-recommends", *packages],

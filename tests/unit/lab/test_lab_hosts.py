@@ -87,15 +87,21 @@ def test_generated_variables_are_written_whole(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pid", "comm", "expected"),
-    [("12\n", "dockerd\n", False), ("12\n", "bash\n", True), ("12\n", None, True), ("", None, True)],
+    ("pid", "state", "expected"),
+    [
+        ("12\n", "12 (dockerd) S 1 12", False),
+        ("12\n", "12 (dockerd) Z 1 12", True),
+        ("12\n", "12 (bash) S 1 12", True),
+        ("12\n", None, True),
+        ("", None, True),
+    ],
 )
-def test_a_pid_file_of_another_life_is_stale(tmp_path, pid, comm, expected):
+def test_a_pid_file_of_another_life_is_stale(tmp_path, pid, state, expected):
     pid_file = tmp_path / "docker.pid"
     pid_file.write_text(pid)
-    if comm:
+    if state:
         (tmp_path / "12").mkdir()
-        (tmp_path / "12" / "comm").write_text(comm)
+        (tmp_path / "12" / "stat").write_text(state)
     assert engine.stale(pid_file, "dockerd", proc=tmp_path) is expected
 
 
