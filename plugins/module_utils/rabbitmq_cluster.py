@@ -209,7 +209,6 @@ def plan_joins(views: list[NodeView], expected: list[str]) -> tuple[str, list[st
     )
     seeds = sorted((view.node for view in clusters[chosen]), key=lambda node: order.get(node, len(order)))
     outside = [view.node for view in views if frozenset(view.members) != chosen]
-    # A blank cluster of two or more would leave its other member with a dead peer: each of them is reset in turn, which is what joining does.
     return seeds[0], sorted(outside, key=lambda node: order.get(node, len(order)))
 
 

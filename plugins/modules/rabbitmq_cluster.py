@@ -143,12 +143,13 @@ class Cluster:
                     )
                 time.sleep(3)
 
-    def join(self, node: str, seed: str, peers: list[str]) -> None:
+    def join(self, node: str, seed: str, members: list[str]) -> None:
+        """Empty a blank node and join it to the seed's cluster, which has these members already."""
         self.cli.run("stop_app", node=node)
-        for peer in peers:
-            # Those that stay in a cluster with it must not wait for it to come back.
-            self.cli.run("forget_cluster_node", node, node=peer)
-        self.cli.run("reset" if not peers else "force_reset", node=node)
+        self.cli.run("reset", node=node)
+        if node in members:
+            # The cluster remembers a node that was there before it lost its data, and doesn't take it a second time.
+            self.cli.run("forget_cluster_node", node, node=seed)
         self.cli.run("join_cluster", seed, node=node)
         self.cli.run("start_app", node=node, timeout=300)
         self.wait_for(node)
@@ -181,8 +182,9 @@ def main() -> None:
             seed, joining = model.plan_joins(views, cluster.nodes)
             result.update(changed=True, joined=joining)
             if not module.check_mode:
+                members = next(view.members for view in views if view.node == seed)
                 for node in joining:
-                    cluster.join(node, seed, [])
+                    cluster.join(node, seed, members)
                 snapshot = cluster.seen_by_cli()
                 if expected - set(snapshot.nodes_running):
                     module.fail_json(

@@ -55,6 +55,12 @@ options:
     description: How long to wait for the cluster to become healthy before saying that it isn't.
     type: int
     default: 0
+  spare_this_node:
+    description:
+      - Whether to leave out that this host's own node is in maintenance mode. For a node about to be restarted, which a run that
+        was interrupted may have left in that mode.
+    type: bool
+    default: false
   erlang_cookie:
     description: The cookie that this host is about to be given; compared with the one that is there, to gather V(local).
     type: str
@@ -252,6 +258,8 @@ def ask(module: AnsibleModule) -> dict[str, Any]:
                 snapshot = model.snapshot_of_cli(CommandLine(module).read("cluster_status", timeout=20))
         except CommandFailed as failed:
             problems.append(str(failed))
+    if wanted["spare_this_node"]:
+        snapshot.maintenance = [node for node in snapshot.maintenance if node != wanted["node"]]
     if snapshot.source != "none":
         problems = model.cluster_problems(snapshot, wanted["nodes"] or snapshot.members, "rabbitmq_members") + problems
     return {
@@ -279,6 +287,7 @@ def main() -> None:
             "node": {"type": "str", "required": True},
             "quorum_group_size": {"type": "int", "default": 3},
             "wait_seconds": {"type": "int", "default": 0},
+            "spare_this_node": {"type": "bool", "default": False},
             "erlang_cookie": {"type": "str", "no_log": True},
             "home_directory": {"type": "path", "default": "/var/lib/rabbitmq"},
         },
