@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 from lab import builds, checks, converge, engine, image, inventory, kernel, mirror, network, nodes, status, variables
 from lab import command as command_module
 from lab import keys as ssh_keys
-from lab.console import Console, duration
+from lab.console import Console, count, duration
 from lab.errors import LabError
 from lab.inventory import Host
 from lab.settings import Settings, load
@@ -73,9 +74,11 @@ def check_machine(console: Console, settings: Settings, hosts: list[Host], build
         checks.require_memory(checks.memory_available(Path("/proc/meminfo").read_text()), needed, len(new))
     for path, needed in zip((engine.root_directory(), settings.cache), checks.disk_needed(new, build), strict=True):
         checks.require_disk(str(path), free_bytes(path), needed)
-    if not (engine.running() and network.existing_subnet(settings.name)):
+    if not engine.running() or network.existing_subnet(settings.name) != str(settings.subnet):
         network.check_subnet(settings)
-    console.note(f"{len(hosts)} hosts, {len(here & {h.name for h in hosts})} of them running; {os.cpu_count()} cores")
+    console.note(
+        f"{count(len(hosts), 'host')}, {len(here & {h.name for h in hosts})} of them running; {os.cpu_count()} cores"
+    )
 
 
 def announce(console: Console, settings: Settings, command: str, hosts: list[Host], build: bool) -> None:
@@ -84,7 +87,7 @@ def announce(console: Console, settings: Settings, command: str, hosts: list[Hos
     if build:
         estimate += ", and 5 to 10 more to get Consul this first time"
     console.say(
-        f"The lab: {len(hosts)} Debian hosts in {settings.subnet}, in containers on this machine, reached by SSH."
+        f"The lab: {count(len(hosts), 'Debian host')} in {settings.subnet}, in containers on this machine, reached by SSH."
     )
     console.note(f"memory   {checks.gib(checks.memory_needed(hosts))}")
     console.note(
@@ -119,7 +122,7 @@ def hosts_up(console: Console, settings: Settings, command: str) -> list[Host]:
     with ThreadPoolExecutor(1) as pool, ended_together():
         began = time.monotonic()
         getting = pool.submit(builds.ensure, console, settings, images[settings.release], artifacts)
-        with console.step("hosts", f"{len(hosts)} hosts"):
+        with console.step("hosts", count(len(hosts), "host")):
             ssh_keys.controller_key(settings)
             image_of = {host.name: images[host.release or settings.release] for host in hosts}
             nodes.ensure(console, settings, hosts, image_of)
@@ -164,7 +167,7 @@ def down(console: Console, settings: Settings) -> None:
         if engine.running():
             removed = nodes.remove(console, settings)
             network.remove(console, settings)
-            console.note(f"{len(removed)} containers and the network are gone")
+            console.note(f"{count(len(removed), 'container')} and the network are gone")
         else:
             console.note("no container engine runs, so no hosts do")
         if settings.purge:
@@ -237,6 +240,13 @@ def main(arguments: list[str]) -> int:
             console.failed(error)
         else:
             print(f"FAILED: {error.problem}\n  Way out: {error.way_out}", file=sys.stderr)
+        return 1
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", None) or "").splitlines()[-8:]
+        failure = LabError(f"{error}", "If it isn't clear from this, the full log says what came before.", said)
+        if not console:
+            raise
+        console.failed(failure)
         return 1
     except KeyboardInterrupt:
         if console:

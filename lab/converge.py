@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from lab.command import run
-from lab.console import Console, duration
+from lab.console import Console, count, duration
 from lab.errors import LabError
 from lab.settings import Settings
 
@@ -91,7 +91,7 @@ class Progress:
         hosts = len(self.recap)
         changed = sum(counts[1] for counts in self.recap.values())
         failed = [host for host, counts in self.recap.items() if counts[2] or counts[3]]
-        text = f"{hosts} hosts, {changed} changes"
+        text = f"{count(hosts, 'host')}, {count(changed, 'change')}"
         return text + (f", failed: {', '.join(failed)}" if failed else "")
 
 

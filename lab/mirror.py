@@ -71,21 +71,17 @@ def ensure(console: Console, settings: Settings, node_image: str) -> None:
     image = image_name(node_image, text)
     if not exists(image):
         _build(console, settings, node_image, image, text)
-    for directory in ("apt", "artifacts"):
-        (settings.cache / directory).mkdir(parents=True, exist_ok=True)
+    (settings.cache / "artifacts").mkdir(parents=True, exist_ok=True)
+    settings.package_cache.mkdir(parents=True, exist_ok=True)
     container = next((c for c in nodes.containers(settings) if c.role == "mirror"), None)
     if container and (container.image != image or container.state != "running"):
-        run(
-            console,
-            ["docker", "rm", "--force", "--volumes", container.name],
-            failure="The old mirror can't be removed.",
-        )
+        nodes.discard(console, container.name)
         container = None
     if not container:
         arguments = ["docker", "run", "--detach", "--init", "--name", settings.container(HOST), "--hostname", HOST]
         arguments += nodes.labels(settings, "mirror", HOST, image)
         arguments += ["--network", settings.name, "--ip", settings.mirror_address]
-        arguments += ["--volume", f"{settings.cache / 'apt'}:/var/cache/apt-cacher-ng"]
+        arguments += ["--volume", f"{settings.package_cache}:/var/cache/apt-cacher-ng"]
         arguments += ["--volume", f"{settings.cache / 'artifacts'}:/srv/artifacts:ro"]
         run(console, [*arguments, image], failure="The mirror doesn't start.")
     _wait(console, settings)

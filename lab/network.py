@@ -33,9 +33,9 @@ def check_subnet(settings: Settings) -> None:
 
 
 def ensure(console: Console, settings: Settings) -> None:
-    fallback(console, settings.subnet)
     existing = existing_subnet(settings.name)
     if existing == str(settings.subnet):
+        fallback(console, settings.subnet)
         return
     if existing is not None:
         containers = output(["docker", "ps", "-aq", "--filter", f"network={settings.name}"]).split()
@@ -46,6 +46,7 @@ def ensure(console: Console, settings: Settings) -> None:
             )
         console.note("removing a half-made network of an earlier run")
         remove(console, settings)
+    fallback(console, settings.subnet)
     if succeeds(["ip", "link", "show", "dev", settings.bridge]):
         console.note(f"removing the bridge {settings.bridge}, left by an engine that is gone")
         run(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lab import keys
 from lab.command import output, run
-from lab.console import Console
+from lab.console import Console, count
 from lab.errors import LabError
 from lab.inventory import Host
 from lab.settings import LABEL, Settings
@@ -200,11 +200,11 @@ def wait_for_ssh(console: Console, settings: Settings, hosts: list[Host]) -> Non
         except subprocess.TimeoutExpired:
             return host.name, "still starting"
 
-    console.doing(f"SSH on {len(hosts)} hosts")
+    console.doing(f"SSH on {count(len(hosts), 'host')}")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         states = dict(pool.map(wait, hosts))
     unwell = {name: state for name, state in states.items() if state != "running"}
-    console.note(f"{len(hosts)} hosts answer" + (f"; not quite up: {unwell}" if unwell else ""))
+    console.note(f"{count(len(hosts), 'host')} up" + (f"; not quite up: {unwell}" if unwell else ""))
 
 
 def _banner(address: str) -> bool:

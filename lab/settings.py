@@ -11,6 +11,7 @@ from pathlib import Path
 from lab.errors import LabError
 
 LABEL = "sutazai.lab"
+DEFAULT_NAME = "sutazai-lab"
 DEFAULT_SUBNET = "10.203.0.0/24"
 STRATEGIES = ("linear", "mitogen")
 ARTIFACT_SOURCES = ("auto", "release", "build")
@@ -59,6 +60,11 @@ class Settings:
         return self.address(2)
 
     @property
+    def package_cache(self) -> Path:
+        # Two package caches can't share a directory.
+        return self.cache / ("apt" if self.name == DEFAULT_NAME else f"apt-{self.name}")
+
+    @property
     def control_path_directory(self) -> Path:
         # Not under .lab: a socket's whole path may have 107 characters, and a checkout's may be long.
         return Path.home() / ".ansible" / "cp" / self.name
@@ -82,7 +88,7 @@ def _choice(environment: Mapping[str, str], name: str, default: str, choices: tu
 
 
 def load(checkout: Path, environment: Mapping[str, str] = os.environ) -> Settings:
-    name = environment.get("LAB_NAME") or "sutazai-lab"
+    name = environment.get("LAB_NAME") or DEFAULT_NAME
     if not name.replace("-", "").isalnum() or not name.isascii() or not name.islower():
         raise LabError(f"LAB_NAME={name} can't be used.", "Use lower-case letters, digits and dashes.")
     given = environment.get("LAB_SUBNET") or DEFAULT_SUBNET

@@ -73,7 +73,7 @@ def test_progress_of_a_playbook(screen, capsys):
     assert "Prepare every host" in said
     assert said.count("base: ") == 1
     assert any("no space left" in line for line in progress.telling)
-    assert progress.summary() == "2 hosts, 1 changes, failed: b"
+    assert progress.summary() == "2 hosts, 1 change, failed: b"
 
 
 HOSTS = [Host("redis-1", 31, ("redis",)), Host("redis-2", 32, ("redis",)), Host("client-1", 91, ("clients",))]
