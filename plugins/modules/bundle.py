@@ -32,7 +32,7 @@ options:
     type: str
     required: true
   releases:
-    description: C({host: release}) with the code name of each host's Debian release.
+    description: "C({host: release}) with the code name of each host's Debian release."
     type: dict
     required: true
   architectures:
