@@ -11,7 +11,7 @@ description:
     Secrets are replaced by a mark.
 options:
   _input:
-    description: C({host: {variable: value}}).
+    description: "C({host: {variable: value}})."
     type: dict
     required: true
 author:
