@@ -61,7 +61,7 @@ options:
     default: []
     suboptions:
       name: {description: The user., type: str, required: true}
-      password: {description: Its password; required unless O(users[].state=absent)., type: str}
+      password: {description: "Its password; required unless O(users[].state=absent).", type: str}
       tags: {description: Its tags., type: list, elements: str, default: []}
       permissions:
         description: Its permissions, one entry for each virtual host; it has none elsewhere.
