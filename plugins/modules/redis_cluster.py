@@ -36,7 +36,7 @@ options:
 extends_documentation_fragment: [sutazai.platform.redis]
 attributes:
   check_mode: {support: full, description: Says which commands would come next.}
-  diff_mode: {support: full, description: Shows masters, slots and replicas before and after.}
+  diff_mode: {support: full, description: "Shows masters, slots and replicas before and after."}
 seealso:
   - module: sutazai.platform.redis_cluster_info
   - module: sutazai.platform.redis_cluster_failover
