@@ -54,6 +54,15 @@ def copy(collection: Path) -> None:
         shutil.copy2(CHECKOUT / name, target)
 
 
+def ignore(collection: Path) -> None:
+    """The collection is Apache-2.0, modules included; ansible-test only knows the licence of Ansible's own."""
+    plugins = [*collection.glob("plugins/modules/*.py"), *collection.glob("plugins/callback/*.py")]
+    lines = [f"{path.relative_to(collection)} validate-modules:missing-gplv3-license\n" for path in sorted(plugins)]
+    directory = collection / "tests" / "sanity"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "ignore-2.19.txt").write_text("".join(lines), encoding="utf-8")
+
+
 def provide_pip(home: Path) -> None:
     cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
@@ -86,6 +95,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="sanity-") as directory:
         collection = Path(directory) / "ansible_collections" / "sutazai" / "platform"
         copy(collection)
+        ignore(collection)
         return subprocess.run(argv + sys.argv[1:], cwd=collection, env=environment, check=False).returncode
 
 
