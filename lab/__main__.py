@@ -67,7 +67,10 @@ def check_machine(console: Console, settings: Settings, hosts: list[Host], build
     if shutil.which("ssh") is None or shutil.which("ssh-keygen") is None:
         raise LabError("The SSH client is missing.", "Install Debian's openssh-client.")
     engine.check_host()
-    here = {c.host for c in nodes.containers(settings) if c.state == "running"} if engine.running() else set()
+    here: set[str] = set()
+    if engine.running():
+        nodes.check_owner(settings)
+        here = {c.host for c in nodes.containers(settings) if c.role == "host" and c.state == "running"}
     new = [host for host in hosts if host.name not in here]
     if new:
         needed = checks.memory_needed(new)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -73,7 +73,8 @@ class Console:
     def say(self, text: str = "") -> None:
         with self._lock:
             for line in text.split("\n"):
-                print(line, file=sys.stdout, flush=True)
+                with contextlib.suppress(BrokenPipeError):  # `make lab | head` goes on; the log has it all
+                    print(line, file=sys.stdout, flush=True)
                 self._log.write(f"{datetime.now():%H:%M:%S} | {line}\n")
             self._spoke = time.monotonic()
 
@@ -84,7 +85,7 @@ class Console:
         """What a heartbeat says is being waited for."""
         self._doing = text.strip()
 
-    @contextmanager
+    @contextlib.contextmanager
     def step(self, key: str, title: str) -> Iterator[None]:
         self.step_number += 1
         self.step_title = title

@@ -131,16 +131,20 @@ def discard(console: Console, name: str) -> None:
     run(console, ["docker", "rm", "--force", "--volumes", name], failure=f"The engine couldn't remove {name}.")
 
 
+def check_owner(settings: Settings) -> None:
+    """Leave a lab of the same name alone that another checkout made."""
+    elsewhere = {container.checkout for container in containers(settings)} - {str(settings.checkout)}
+    if elsewhere:
+        raise LabError(
+            f"A lab of another checkout runs here: {', '.join(sorted(elsewhere))}.",
+            "Remove it with `make lab-down`, or use `make lab LAB_NAME=lab2 LAB_SUBNET=10.77.0.0/24` for another.",
+        )
+
+
 def ensure(console: Console, settings: Settings, hosts: list[Host], image_of: dict[str, str]) -> None:
     """Create and start what isn't there; hosts that run are kept as they are."""
     keys.controller_key(settings)
     existing = {container.host: container for container in containers(settings) if container.role == "host"}
-    elsewhere = {c.checkout for c in existing.values()} - {str(settings.checkout)}
-    if elsewhere:
-        raise LabError(
-            f"A lab of another checkout runs here: {', '.join(sorted(elsewhere))}.",
-            "Run `make lab-down` there first, or use `make lab LAB_NAME=lab2 LAB_SUBNET=10.77.0.0/24` for another.",
-        )
     counts = {"kept": 0, "started again": 0, "created": 0}
     outdated = []
 
