@@ -36,7 +36,7 @@ options:
     type: dict
     required: true
   architectures:
-    description: C({host: architecture}) in Debian's words, such as V(amd64).
+    description: "C({host: architecture}) in Debian's words, such as V(amd64)."
     type: dict
     required: true
   apt_sources:

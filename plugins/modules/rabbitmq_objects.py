@@ -52,7 +52,7 @@ options:
     default: []
     suboptions:
       name: {description: The virtual host., type: str, required: true}
-      default_queue_type: {description: Overrides O(default_queue_type)., type: str, choices: [quorum, classic, stream]}
+      default_queue_type: {description: "Overrides O(default_queue_type).", type: str, choices: [quorum, classic, stream]}
       state: {description: V(absent) removes it with everything in it., type: str, choices: [present, absent], default: present}
   users:
     description: Users.
@@ -94,7 +94,7 @@ options:
         choices: [all, queues, classic_queues, quorum_queues, streams, exchanges]
         default: all
       priority: {description: The highest of all that match applies., type: int, default: 0}
-      definition: {description: What it sets; required unless O(policies[].state=absent)., type: dict}
+      definition: {description: "What it sets; required unless O(policies[].state=absent).", type: dict}
       state: {description: Whether the policy exists., type: str, choices: [present, absent], default: present}
 attributes:
   check_mode: {support: full, description: Says what would be changed.}
