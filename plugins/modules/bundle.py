@@ -41,8 +41,8 @@ options:
     required: true
   apt_sources:
     description:
-      - C({release: [lines]}) as in C(sources.list). For a release that isn't here, the controller's own sources of
-        Debian's archive are used with the release exchanged.
+      - "C({release: [lines]}) as in C(sources.list). For a release that isn't here, the controller's own sources of
+        Debian's archive are used with the release exchanged."
     type: dict
     default: {}
   apt_proxy:
