@@ -40,6 +40,12 @@ options:
     description: How long to wait for a leader, in seconds.
     type: int
     default: 120
+  report_problems:
+    description:
+      - Whether what can't be done is only returned as RV(problems), for a following M(ansible.builtin.assert). The secrets in the result
+        call for C(no_log), which would hide a failure's message too.
+    type: bool
+    default: false
   bootstrap:
     description: Whether to bootstrap the ACL system with O(token) when that hasn't happened yet.
     type: bool
@@ -129,7 +135,7 @@ options:
         elements: str
         default: []
 attributes:
-  check_mode: {support: full, description: Says what would be made. On a fresh host, where no agent answers yet, all of it.}
+  check_mode: {support: full, description: "Says what would be made. On a fresh host, where no agent answers yet, all of it."}
   diff_mode: {support: none, description: Tokens are secret.}
 """
 
@@ -159,6 +165,15 @@ bootstrapped:
   description: Whether this task bootstrapped the ACL system.
   returned: always
   type: bool
+healthy:
+  description: Whether everything is as wanted. Only false with O(report_problems=true).
+  returned: always
+  type: bool
+problems:
+  description: What could not be done, and what to do about it, in sentences.
+  returned: always
+  type: list
+  elements: str
 changes:
   description: What was done, in words.
   returned: always
@@ -342,6 +357,7 @@ def main() -> None:
             **CONNECTION_ARGUMENTS,
             "token": {"type": "str", "no_log": True, "required": True},
             "wait_seconds": {"type": "int", "default": 120},
+            "report_problems": {"type": "bool", "default": False},
             "bootstrap": {"type": "bool", "default": False},
             "autopilot": {
                 "type": "dict",
@@ -394,6 +410,8 @@ def main() -> None:
         "changed": False,
         "reachable": True,
         "bootstrapped": False,
+        "healthy": True,
+        "problems": [],
         "changes": [],
         "tokens": {
             token["name"]: {"accessor_id": accessor_of(token["name"]), "secret_id": ""}
@@ -413,10 +431,12 @@ def main() -> None:
     except Unreachable as error:
         if module.check_mode:
             module.exit_json(**{**result, "changed": True, "reachable": False, "changes": [f"everything ({error})"]})
-        module.fail_json(msg=str(error), **result)
+        result.update(healthy=False, problems=[str(error)])
     except Refused as error:
-        module.fail_json(msg=str(error), **result)
+        result.update(healthy=False, problems=[str(error)])
     result.update(changed=bool(cluster.changes), changes=cluster.changes)
+    if result["problems"] and not module.params["report_problems"]:
+        module.fail_json(msg=" ".join(result["problems"]), **result)
     module.exit_json(**result)
 
 
