@@ -43,8 +43,7 @@ class Node:
     @cached_property
     def host(self):
         user, address = self.variables.get("ansible_user", "root"), self.variables["ansible_host"]
-        extra = "%20".join(self.ssh)
-        return testinfra.get_host(f"ssh://{user}@{address}?controlpersist=60&ssh_extra_args={extra}")
+        return testinfra.get_host(f"ssh://{user}@{address}", ssh_extra_args=shlex.join(self.ssh), controlpersist=60)
 
     def run(self, command: str, stdin: str = "", check: bool = True) -> str:
         """A shell command's output; secrets go in through stdin."""
