@@ -89,9 +89,14 @@ watchdog:
   description: Whether there is a watchdog device.
   returned: always
   type: bool
+user_present:
+  description: Whether PostgreSQL's system user exists.
+  returned: always
+  type: bool
 """
 
 import os
+import pwd
 import re
 
 from ansible.module_utils.basic import AnsibleModule
@@ -144,6 +149,7 @@ def main() -> None:
         system_identifier=data["system_identifier"],
         memory_bytes=patroni_host.memory_bytes(),
         watchdog=os.path.exists("/dev/watchdog"),
+        user_present="postgres" in {entry.pw_name for entry in pwd.getpwall()},
     )
 
 
