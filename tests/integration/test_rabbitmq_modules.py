@@ -16,6 +16,8 @@ import pytest
 
 PREFIX = "SUTAZAI_TEST_RABBITMQ_"
 URL = os.environ.get(f"{PREFIX}URL", "")
+COLLECTIONS = Path(__file__).parents[2] / ".ansible/collections"
+MODULES = "ansible_collections.sutazai.platform.plugins.modules"
 VHOST, USER = "sutazai-test", "sutazai-test"
 
 pytestmark = pytest.mark.skipif(not URL, reason=f"no RabbitMQ to test with: {PREFIX}URL isn't set")
@@ -26,25 +28,28 @@ def connection():
         "url": URL,
         "username": os.environ.get(f"{PREFIX}USER", "admin"),
         "password": os.environ[f"{PREFIX}PASSWORD"],
-        "ca_file": os.environ.get(f"{PREFIX}CA_FILE"),
+        "ca_file": os.environ.get(f"{PREFIX}CA_FILE") or None,
     }
 
 
-def run(module, check=False, **arguments):
-    """Run a module as Ansible would, on this machine."""
-    text = json.dumps({key: value for key, value in {**connection(), **arguments}.items() if value is not None})
-    command = [str(Path(sys.executable).with_name("ansible")), "localhost", "--connection=local", "--module-name"]
-    command += [f"sutazai.platform.{module}", "--args", text, *(["--check"] if check else [])]
-    environment = {
-        **os.environ,
-        "ANSIBLE_LOAD_CALLBACK_PLUGINS": "true",
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.json",
-        "ANSIBLE_CALLBACKS_ENABLED": "",
-        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-    }
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    answer = json.loads(done.stdout[done.stdout.index("{") :])
-    return answer["plays"][0]["tasks"][0]["hosts"]["localhost"]
+def run(name, check=False, **arguments):
+    """The module as a process, as Ansible runs it: arguments in, JSON out."""
+    script = (
+        "import json, sys, importlib; from ansible.module_utils.testing import patch_module_args; "
+        "from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder as F; "
+        f"F(paths=[{str(COLLECTIONS)!r}])._install(); arguments = json.load(sys.stdin)\n"
+        f"with patch_module_args(arguments): importlib.import_module('{MODULES}.{name}').main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input=json.dumps({**connection(), **arguments, "_ansible_check_mode": check}),
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.fixture
