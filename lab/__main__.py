@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import builds, checks, converge, engine, image, inventory, kernel, mirror, network, nodes, status, variables
+from lab import builds, checks, converge, engine, image, inventory, mirror, network, nodes, status, variables
 from lab import command as command_module
 from lab import keys as ssh_keys
 from lab.console import Console, count, duration
@@ -111,7 +111,6 @@ def hosts_up(console: Console, settings: Settings, command: str) -> list[Host]:
         check_machine(console, settings, hosts, build)
     with console.step("engine", "container engine"):
         engine.ensure(console, settings.directory)
-        kernel.ensure(console)
     if command == "fresh":
         with console.step("remove", "remove the hosts that are there"):
             removed = nodes.remove(console, settings, [host.name for host in hosts])

@@ -15,6 +15,7 @@ from lab.errors import LabError
 
 HEARTBEAT_SECONDS = 15
 LOGS_KEPT = 20
+WHOLE_RUNS = ("up", "fresh")
 
 
 def duration(seconds: float) -> str:
@@ -108,7 +109,7 @@ class Console:
                 self.note(f"... {duration(time.monotonic() - began)}{doing}")
 
     def record(self, key: str, seconds: float) -> None:
-        """Keep how long something took; .lab/timings.json is what benchmarks read."""
+        """Keep how long something took; benchmarks read it."""
         self.timings[key] = round(seconds, 1)
         report = {
             "command": self.command,
@@ -116,7 +117,9 @@ class Console:
             "seconds": self.timings,
             "total_seconds": round(self.elapsed, 1),
         }
-        (self.directory / "timings.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        # What only looks at the lab, or makes a part of it, leaves the record of the last whole run alone.
+        name = "timings.json" if self.command in WHOLE_RUNS else f"timings-{self.command}.json"
+        (self.directory / name).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
     def failed(self, error: LabError) -> None:
         where = f" in step {self.step_number} of {self.steps} ({self.step_title})" if self.step_number else ""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import keys
+from lab import kernel, keys
 from lab.command import output, run
 from lab.console import Console, count
 from lab.errors import LabError
@@ -143,6 +143,7 @@ def check_owner(settings: Settings) -> None:
 
 def ensure(console: Console, settings: Settings, hosts: list[Host], image_of: dict[str, str]) -> None:
     """Create and start what isn't there; hosts that run are kept as they are."""
+    kernel.ensure(console)
     keys.controller_key(settings)
     existing = {container.host: container for container in containers(settings) if container.role == "host"}
     counts = {"kept": 0, "started again": 0, "created": 0}
