@@ -8,7 +8,14 @@ from typing import Any
 LEADER_ROLES = ("leader", "master", "primary", "standby_leader")
 SYNC_ROLES = ("sync_standby", "quorum_standby")
 # What a member is while it comes up by itself: worth waiting for.
-TRANSIENT_STATES = ("starting", "restarting", "creating replica", "initializing new cluster", "running custom bootstrap script", "stopping")
+TRANSIENT_STATES = (
+    "starting",
+    "restarting",
+    "creating replica",
+    "initializing new cluster",
+    "running custom bootstrap script",
+    "stopping",
+)
 
 
 def version(number: Any) -> str:
@@ -23,11 +30,16 @@ def replication_states(statuses: dict[str, dict | None]) -> dict[str, str]:
     """What the leader's pg_stat_replication says of each member, by member name."""
     for status in statuses.values():
         if status and status.get("role") in LEADER_ROLES:
-            return {str(entry.get("application_name")): str(entry.get("state") or "") for entry in status.get("replication") or []}
+            return {
+                str(entry.get("application_name")): str(entry.get("state") or "")
+                for entry in status.get("replication") or []
+            }
     return {}
 
 
-def describe(name: str, address: str, status: dict | None, error: str, listed: dict | None, streaming: str = "") -> dict[str, Any]:
+def describe(
+    name: str, address: str, status: dict | None, error: str, listed: dict | None, streaming: str = ""
+) -> dict[str, Any]:
     """One member: its own answer to /patroni (None when there was none), and what /cluster says of it."""
     status = status or {}
     listed = listed or {}
@@ -40,7 +52,12 @@ def describe(name: str, address: str, status: dict | None, error: str, listed: d
     elif status.get("quorum_standby") or listed.get("role") == "quorum_standby":
         role = "quorum_standby"
     state = str(status.get("state") or listed.get("state") or "")
-    replication = str(status.get("replication_state") or (listed.get("state") if listed.get("state") == "streaming" else "") or streaming or "")
+    replication = str(
+        status.get("replication_state")
+        or (listed.get("state") if listed.get("state") == "streaming" else "")
+        or streaming
+        or ""
+    )
     lag = listed.get("lag", listed.get("receive_lag", 0 if role == "leader" else None))
     return {
         "name": name,
@@ -65,7 +82,9 @@ def _complaints_about(member: dict, leader: dict | None, max_lag_bytes: int) -> 
     if not member["reachable"]:
         return [f"Patroni on {who} doesn't answer: {member['error']}. Look at `journalctl -u patroni` there."]
     if member["state"] not in ("running", "streaming"):
-        return [f"PostgreSQL on {who} is {member['state'] or 'in an unknown state'}, not running. Look at `journalctl -u patroni` there."]
+        return [
+            f"PostgreSQL on {who} is {member['state'] or 'in an unknown state'}, not running. Look at `journalctl -u patroni` there."
+        ]
     if leader is None or member["role"] == "leader":
         return []
     complaints = []
@@ -90,7 +109,9 @@ def _identifier_complaint(members: list[dict]) -> list[str]:
     if len(found) < 2:
         return []
     parts = "; ".join(f"{', '.join(names)}: {identifier}" for identifier, names in sorted(found.items()))
-    return [f"The members don't hold the same database cluster (system identifiers: {parts}). They were bootstrapped apart; keep one, empty the others."]
+    return [
+        f"The members don't hold the same database cluster (system identifiers: {parts}). They were bootstrapped apart; keep one, empty the others."
+    ]
 
 
 def judge(
@@ -103,7 +124,11 @@ def judge(
     """The cluster from its members' answers (`describe`) and /cluster, with everything that is wrong with it."""
     cluster = cluster or {}
     reachable = [member for member in members if member["reachable"]]
-    leaders = [member for member in reachable if member["role"] in ("leader", "standby_leader") and member["state"] in ("running", "streaming")]
+    leaders = [
+        member
+        for member in reachable
+        if member["role"] in ("leader", "standby_leader") and member["state"] in ("running", "streaming")
+    ]
     leader = leaders[0] if len(leaders) == 1 else None
     problems: list[str] = []
     if members and not reachable:
@@ -111,13 +136,17 @@ def judge(
     elif not leaders:
         problems.append("The cluster has no leader: nobody takes writes.")
     elif len(leaders) > 1:
-        problems.append(f"More than one member says that it is the leader: {', '.join(member['name'] for member in leaders)}.")
+        problems.append(
+            f"More than one member says that it is the leader: {', '.join(member['name'] for member in leaders)}."
+        )
     for member in members:
         problems.extend(_complaints_about(member, leader, max_lag_bytes))
     problems.extend(_identifier_complaint(members))
     paused = bool(cluster.get("pause"))
     if paused and not allow_paused:
-        problems.append("The cluster is in maintenance mode (paused): it doesn't fail over. `patronictl resume` ends it.")
+        problems.append(
+            "The cluster is in maintenance mode (paused): it doesn't fail over. `patronictl resume` ends it."
+        )
     sync = [member["name"] for member in reachable if member["role"] in SYNC_ROLES]
     if synchronous and leader and len(members) > 1 and not sync:
         problems.append("No replica is synchronous: losing the leader now could lose acknowledged writes.")
@@ -134,7 +163,9 @@ def judge(
         "timeline": leader["timeline"] if leader else None,
         "system_identifier": identifiers[0] if len(identifiers) == 1 else "",
         "pending_restart": [member["name"] for member in members if member["pending_restart"]],
-        "unknown_members": sorted(str(m.get("name")) for m in cluster.get("members") or [] if m.get("name") not in expected),
+        "unknown_members": sorted(
+            str(m.get("name")) for m in cluster.get("members") or [] if m.get("name") not in expected
+        ),
         "members": members,
     }
 
@@ -193,8 +224,19 @@ def apply_patch(live: dict, patch: dict) -> dict:
 def switchover_candidate(result: dict, preferred: str = "") -> str:
     """Who is to lead next: the preferred member, else a synchronous replica, else the one least behind. Empty when nobody can."""
     leader = result["leader"]
-    able = [m for m in result["members"] if m["reachable"] and m["name"] != leader and m["state"] in ("running", "streaming")]
+    able = [
+        m
+        for m in result["members"]
+        if m["reachable"] and m["name"] != leader and m["state"] in ("running", "streaming")
+    ]
     if preferred:
         return preferred if preferred in [member["name"] for member in able] else ""
-    ranked = sorted(able, key=lambda m: (m["role"] not in SYNC_ROLES, m["lag_bytes"] if m["lag_bytes"] is not None else 1 << 62, m["name"]))
+    ranked = sorted(
+        able,
+        key=lambda m: (
+            m["role"] not in SYNC_ROLES,
+            m["lag_bytes"] if m["lag_bytes"] is not None else 1 << 62,
+            m["name"],
+        ),
+    )
     return ranked[0]["name"] if ranked else ""

@@ -68,7 +68,9 @@ def memory_bytes(root: str = "/") -> int:
     return min(total, limit) if limit else total
 
 
-def problems(path: str, data: dict, wanted_version: str, others: list[str], initialize: str, peers: dict[str, str]) -> list[str]:
+def problems(
+    path: str, data: dict, wanted_version: str, others: list[str], initialize: str, peers: dict[str, str]
+) -> list[str]:
     """Why Patroni must not be started on this host. `peers` are the system identifiers that running members report."""
     found = []
     if others:
@@ -84,7 +86,9 @@ def problems(path: str, data: dict, wanted_version: str, others: list[str], init
             "set patroni_data_directory to another path or take this host out of the group postgresql."
         )
     mine = data["system_identifier"]
-    for whom, identifier in ([("Consul (the cluster's initialize key)", initialize)] if initialize else []) + sorted(peers.items()):
+    for whom, identifier in ([("Consul (the cluster's initialize key)", initialize)] if initialize else []) + sorted(
+        peers.items()
+    ):
         if mine and identifier and identifier != mine:
             found.append(
                 f"{path} holds another cluster's data: its system identifier is {mine}, that of {whom} is {identifier}. It was not touched. "

@@ -11,7 +11,6 @@ from typing import Any
 
 from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.urls import open_url
-
 from ansible_collections.sutazai.platform.plugins.module_utils.patroni import describe, judge, replication_states
 
 REST_OPTIONS: dict[str, dict] = {
@@ -28,12 +27,16 @@ class Rest:
         self.port = params["port"]
         self.ca_file = params.get("ca_file")
         self.timeout = params["timeout_seconds"]
-        self.credentials = {"url_username": username, "url_password": password, "force_basic_auth": True} if username else {}
+        self.credentials = (
+            {"url_username": username, "url_password": password, "force_basic_auth": True} if username else {}
+        )
 
     def url(self, name: str, path: str) -> str:
         return f"{'https' if self.ca_file else 'http'}://{self.members[name]}:{self.port}{path}"
 
-    def ask(self, name: str, path: str, method: str = "GET", body: Any = None, timeout: float | None = None) -> tuple[Any, str]:
+    def ask(
+        self, name: str, path: str, method: str = "GET", body: Any = None, timeout: float | None = None
+    ) -> tuple[Any, str]:
         try:
             response = open_url(
                 self.url(name, path),
@@ -74,7 +77,8 @@ class Rest:
         statuses = {name: status if isinstance(status, dict) else None for name, (status, _error) in answers.items()}
         streaming = replication_states(statuses)
         members = [
-            describe(name, address, statuses[name], answers[name][1], listed.get(name), streaming.get(name, "")) for name, address in self.members.items()
+            describe(name, address, statuses[name], answers[name][1], listed.get(name), streaming.get(name, ""))
+            for name, address in self.members.items()
         ]
         return judge(members, cluster, **limits)
 

@@ -77,9 +77,8 @@ patch:
   type: dict
 """
 
-import time
-
 import json
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sutazai.platform.plugins.module_utils.patroni import apply_patch, config_patch
@@ -109,7 +108,9 @@ def main() -> None:
             break
         errors.append(f"{name}: {error or 'no configuration'}")
     if live is None:
-        module.fail_json(msg=f"No member of the cluster tells its configuration ({'; '.join(errors)}). Is Patroni running, and has the cluster a leader?")
+        module.fail_json(
+            msg=f"No member of the cluster tells its configuration ({'; '.join(errors)}). Is Patroni running, and has the cluster a leader?"
+        )
     patch = config_patch(live, wanted["config"])
     after = apply_patch(live, patch)
     if patch and not module.check_mode:
@@ -122,7 +123,12 @@ def main() -> None:
     def show(config: dict) -> str:
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
-    module.exit_json(changed=bool(patch), config=after, patch=patch, diff={"before": show(live), "after": show(after)} if patch else {})
+    module.exit_json(
+        changed=bool(patch),
+        config=after,
+        patch=patch,
+        diff={"before": show(live), "after": show(after)} if patch else {},
+    )
 
 
 if __name__ == "__main__":

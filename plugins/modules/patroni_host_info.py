@@ -111,7 +111,11 @@ def initialize_key(url: str, scope: str, configuration: str, timeout: int) -> st
     token = re.search(r"^  token: ['\"]?([0-9a-fA-F-]{36})", patroni_host.text(configuration), re.MULTILINE)
     headers = {"X-Consul-Token": token.group(1)} if token else {}
     try:
-        return to_text(open_url(f"{url}/v1/kv/service/{scope}/initialize?raw", headers=headers, timeout=timeout, use_proxy=False).read()).strip()
+        return to_text(
+            open_url(
+                f"{url}/v1/kv/service/{scope}/initialize?raw", headers=headers, timeout=timeout, use_proxy=False
+            ).read()
+        ).strip()
     except Exception:  # pylint: disable=broad-except
         return ""  # no agent, no key or no right to read it: then the running members are asked alone
 
@@ -136,7 +140,9 @@ def main() -> None:
     data = patroni_host.data_directory(path)
     initialize, peers = "", {}
     if data["present"]:
-        initialize = initialize_key(wanted["consul_url"], wanted["scope"], wanted["configuration_file"], wanted["timeout_seconds"])
+        initialize = initialize_key(
+            wanted["consul_url"], wanted["scope"], wanted["configuration_file"], wanted["timeout_seconds"]
+        )
         for member in Rest(wanted).look()["members"]:
             peers[member["name"]] = member["system_identifier"]
     others = patroni_host.debian_clusters("/etc/postgresql", path)

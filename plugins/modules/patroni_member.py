@@ -104,12 +104,16 @@ class Cluster:
     def tell(self, name: str, path: str, body: dict, method: str = "POST") -> str:
         answer, error = self.rest.ask(name, path, method, body, timeout=self.wanted["wait_seconds"])
         if error:
-            self.module.fail_json(msg=f"{name} did not {self.wanted['action'].replace('_', ' ')}: {error}", leader=self.before["leader"])
+            self.module.fail_json(
+                msg=f"{name} did not {self.wanted['action'].replace('_', ' ')}: {error}", leader=self.before["leader"]
+            )
         return answer if isinstance(answer, str) else ""
 
     def require(self, condition: object, message: str) -> None:
         if not condition:
-            self.module.fail_json(msg=f"{message} {' '.join(self.before['problems'])}".strip(), leader=self.before["leader"])
+            self.module.fail_json(
+                msg=f"{message} {' '.join(self.before['problems'])}".strip(), leader=self.before["leader"]
+            )
 
     def restart(self) -> None:
         name = self.wanted["name"]
@@ -131,9 +135,17 @@ class Cluster:
         if self.module.check_mode:
             self.leave(True, f"{candidate} would take over from {leader}.", candidate)
         message = self.tell(leader, "/switchover", {"leader": leader, "candidate": candidate})
-        after = self.rest.wait(self.wanted["wait_seconds"], lambda found: found["leader"] not in ("", leader), synchronous=False, allow_paused=True)
+        after = self.rest.wait(
+            self.wanted["wait_seconds"],
+            lambda found: found["leader"] not in ("", leader),
+            synchronous=False,
+            allow_paused=True,
+        )
         self.before = after
-        self.require(after["leader"] not in ("", leader), f"{leader} was told to hand over to {candidate}, but didn't within {self.wanted['wait_seconds']} s.")
+        self.require(
+            after["leader"] not in ("", leader),
+            f"{leader} was told to hand over to {candidate}, but didn't within {self.wanted['wait_seconds']} s.",
+        )
         self.leave(True, message, after["leader"])
 
     def set_pause(self, pause: bool) -> None:
