@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab import aptsources, packages, trust
 from lab.command import output, run, succeeds
-from lab.console import Console
+from lab.console import Console, count
 from lab.settings import LABEL, Settings
 
 REPOSITORY = "sutazai-lab/node"
@@ -153,7 +153,13 @@ def _build(console: Console, release: str, mirrors: aptsources.Mirrors, authorit
 
 
 def remove_all(console: Console) -> None:
-    """Remove every image that the lab made."""
-    images = set(output(["docker", "images", "--quiet", "--filter", f"label={LABEL}=image"]).split())
-    if images:
-        run(console, ["docker", "rmi", "--force", *sorted(images)], failure="The lab's images can't be removed.")
+    """Remove every image that the lab made and no container uses (a second lab's may)."""
+    containers = output(["docker", "ps", "--all", "--quiet"]).split()
+    used = set(output(["docker", "inspect", "--format", "{{.Image}}", *containers]).split()) if containers else set()
+    listing = ["docker", "images", "--quiet", "--no-trunc", "--filter", f"label={LABEL}=image"]
+    images = set(output(listing).split())
+    if images - used:
+        doomed = sorted(images - used)
+        run(console, ["docker", "rmi", "--force", *doomed], failure="The lab's images can't be removed.")
+    if images & used:
+        console.note(f"kept {count(len(images & used), 'image')} that other containers use")
