@@ -43,7 +43,7 @@ def test_no_file_holds_a_secret(name):
         match["value"]
         for line in text.splitlines()
         for match in ASSIGNED.finditer(line)
-        if looks_random(match["value"])
+        if looks_random(match["value"]) and not match["value"].startswith("change-me")
     ]
     assert found == [], "values that look like secrets"
 
