@@ -159,10 +159,7 @@ def test_an_agents_token_from_its_file_sees_its_own_node(agent, tmp_path):
     file.write_text(json.dumps({"acl": {"tokens": {"agent": secret}}}))
     result = run("consul_cluster_info", url=agent, token_file=str(file), node="alone", wait_seconds=10)
     assert result["healthy"], result["problems"]
-    assert (
-        "holds no token"
-        in run("consul_cluster_info", url=agent, token_file=str(tmp_path / "none"))["problems"][0]
-    )
+    assert "holds no token" in run("consul_cluster_info", url=agent, token_file=str(tmp_path / "none"))["problems"][0]
 
 
 def test_an_agent_that_does_not_answer_is_a_problem_not_an_error():
