@@ -6,8 +6,10 @@ import os
 import shlex
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
+
+import yaml
 
 from tests.tools import molecule
 from tests.tools.run import CHECKOUT, Step, pytest
@@ -82,7 +84,37 @@ def e2e() -> list[Step]:
 
 
 def integration() -> list[Step]:
-    return [pytest("modules against real servers", "tests/integration", *extra())]
+    return [pytest("modules against real servers", "tests/integration", *extra(), environment=servers())]
+
+
+def servers() -> dict[str, str]:
+    """Where the tests find real servers: Consul's binary in the lab's cache, the lab's RabbitMQ; Redis from the PATH."""
+    from lab import builds
+    from lab.inventory import load as load_hosts
+    from lab.settings import load
+
+    settings = load(CHECKOUT)
+    found = {}
+    for artifact in builds.load():
+        archive = settings.cache / "artifacts" / artifact.file
+        if artifact.name == "consul" and artifact.default and archive.exists():
+            directory = CHECKOUT / ".cache" / "integration"
+            directory.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(archive) as content:
+                content.extract(artifact.member, directory)
+            (directory / artifact.member).chmod(0o755)
+            found["CONSUL_BIN"] = str(directory / artifact.member)
+    secrets, authority = settings.group_vars / "secrets.yml", settings.directory / "state" / "pki" / "ca.crt"
+    brokers = [host for host in load_hosts(settings.inventory / "hosts.yml") if "rabbitmq" in host.groups]
+    if brokers and secrets.exists() and authority.exists():
+        password = yaml.safe_load(secrets.read_text(encoding="utf-8")).get("rabbitmq_admin_password", "")
+        found |= {
+            "SUTAZAI_TEST_RABBITMQ_URL": f"https://{settings.address(brokers[0].index)}:15671",
+            "SUTAZAI_TEST_RABBITMQ_USER": "admin",
+            "SUTAZAI_TEST_RABBITMQ_PASSWORD": password,
+            "SUTAZAI_TEST_RABBITMQ_CA_FILE": str(authority),
+        }
+    return found
 
 
 def molecule_stage(ci: bool = False) -> list[Step]:
@@ -110,7 +142,3 @@ TEST: Sequence[str] = ("lint", "quality", "unit", "sanity", "e2e", "integration"
 
 def steps_of(stage: str, ci: bool) -> list[Step]:
     return molecule_stage(ci) if stage == "molecule" else STAGES[stage]()
-
-
-def exists(path: str) -> bool:
-    return Path(CHECKOUT, path).exists()
