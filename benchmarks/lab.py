@@ -37,7 +37,9 @@ def make(*targets: str, **environment: str) -> float:
     log = LOGS / f"make-{'-'.join(targets)}-{time.time():.0f}.log"
     began = time.monotonic()
     with log.open("w", encoding="utf-8") as output:
-        done = subprocess.run(["make", *targets], cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=output, check=False)
+        done = subprocess.run(
+            ["make", *targets], cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=output, check=False
+        )
     if done.returncode != 0:
         sys.exit(f"make {' '.join(targets)} failed, see {log}")
     return time.monotonic() - began
@@ -51,7 +53,12 @@ def playbook(*arguments: str, **environment: str) -> tuple[float, str, int]:
     """Run site.yml; seconds, output, exit code."""
     began = time.monotonic()
     done = subprocess.run(
-        playbook_command(*arguments), cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        playbook_command(*arguments),
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return time.monotonic() - began, done.stdout + done.stderr, done.returncode
 
@@ -91,7 +98,12 @@ def load() -> list[float]:
 def write(name: str, result: dict) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    result = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "cores": os.cpu_count(), "load_after": load(), **result}
+    result = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "cores": os.cpu_count(),
+        "load_after": load(),
+        **result,
+    }
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     say(f"{path.relative_to(ROOT)}: {json.dumps(result)}")
 
@@ -147,14 +159,18 @@ def killed(arguments: argparse.Namespace) -> None:
         LOGS.mkdir(parents=True, exist_ok=True)
         log = LOGS / f"killed-{number}.log"
         with log.open("w", encoding="utf-8") as output:
-            process = subprocess.Popen(playbook_command(), cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+            process = subprocess.Popen(
+                playbook_command(), cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+            )
             try:
                 process.wait(timeout=moment)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         tasks = re.findall(r"^TASK \[(.*?)\]", log.read_text(encoding="utf-8"), re.MULTILINE)
-        say(f"round {number + 1}: killed after {moment:.0f} s in «{tasks[-1] if tasks else 'the start'}»; running again")
+        say(
+            f"round {number + 1}: killed after {moment:.0f} s in «{tasks[-1] if tasks else 'the start'}»; running again"
+        )
         seconds, _changed = site()
         again, changed = site()
         rounds.append(
@@ -184,7 +200,9 @@ def strategies(arguments: argparse.Namespace) -> None:
     """A converged lab: site.yml with the stock strategy and with Mitogen, in turn."""
     mitogen = {
         "ANSIBLE_STRATEGY": "mitogen_linear",
-        "ANSIBLE_STRATEGY_PLUGINS": str(next((ROOT / ".venv/lib").glob("python3*/site-packages/ansible_mitogen/plugins/strategy"))),
+        "ANSIBLE_STRATEGY_PLUGINS": str(
+            next((ROOT / ".venv/lib").glob("python3*/site-packages/ansible_mitogen/plugins/strategy"))
+        ),
     }
     seconds: dict[str, list[int]] = {"linear": [], "mitogen_linear": []}
     for _round in range(arguments.rounds):

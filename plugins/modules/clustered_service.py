@@ -117,11 +117,15 @@ class Unit:
     def systemctl(self, verb: str, *arguments: str) -> str:
         rc, out, err = self.module.run_command(["systemctl", verb, *arguments])
         if rc != 0:
-            self.module.fail_json(msg=f"systemctl {verb} {self.name} failed: {err.strip() or out.strip()}{self.last_log_lines()}")
+            self.module.fail_json(
+                msg=f"systemctl {verb} {self.name} failed: {err.strip() or out.strip()}{self.last_log_lines()}"
+            )
         return out
 
     def last_log_lines(self) -> str:
-        out = self.module.run_command(["journalctl", "--unit", self.name, "--lines", "8", "--no-pager", "--output", "cat"])[1]
+        out = self.module.run_command(
+            ["journalctl", "--unit", self.name, "--lines", "8", "--no-pager", "--output", "cat"]
+        )[1]
         return f"\nIts last log lines:\n{out.strip()}" if out.strip() else ""
 
     def show(self) -> dict[str, str]:
@@ -180,13 +184,18 @@ def main() -> None:
             module.exit_json(**{**result, "changed": True, "started": wanted["state"] != "stopped"})
         if wanted["state"] == "stopped":
             module.exit_json(**result)
-        module.fail_json(msg=f"systemd knows no unit {unit.name} ({shown.get('LoadState')}): is its package installed?", **result)
+        module.fail_json(
+            msg=f"systemd knows no unit {unit.name} ({shown.get('LoadState')}): is its package installed?", **result
+        )
 
     act = not module.check_mode
     if shown["NeedDaemonReload"] == "yes" and act:
         unit.systemctl("daemon-reload")
     # "static" and "generated" units are started by others and can't be enabled.
-    if shown.get("UnitFileState") in ("enabled", "disabled") and (shown["UnitFileState"] == "enabled") != wanted["enabled"]:
+    if (
+        shown.get("UnitFileState") in ("enabled", "disabled")
+        and (shown["UnitFileState"] == "enabled") != wanted["enabled"]
+    ):
         result["changed"] = True
         if act:
             unit.systemctl("enable" if wanted["enabled"] else "disable", unit.name)
@@ -224,7 +233,9 @@ def main() -> None:
     if act and result["changed"]:
         shown = unit.show()
         if shown["ActiveState"] not in ("active", "reloading"):
-            module.fail_json(msg=f"{unit.name} is {shown['ActiveState']} right after its start.{unit.last_log_lines()}", **result)
+            module.fail_json(
+                msg=f"{unit.name} is {shown['ActiveState']} right after its start.{unit.last_log_lines()}", **result
+            )
     result["start_time"] = start_time(shown)
     module.exit_json(**result)
 
