@@ -24,6 +24,8 @@ def environment(settings: Settings) -> dict[str, str]:
     result = {
         "PATH": f"{bin_directory}:{os.environ.get('PATH', os.defpath)}",
         "ANSIBLE_CONFIG": str(settings.checkout / "ansible.cfg"),
+        # With skipped tasks hidden, a task is only named when its first host has answered.
+        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1",
         "ANSIBLE_FORCE_COLOR": "0",
         "ANSIBLE_NOCOLOR": "1",
         "LC_ALL": "C.UTF-8",
