@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -71,7 +72,7 @@ def environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 def run_step(stage: str, step: Step, show: bool) -> Result:
     LOGS.mkdir(parents=True, exist_ok=True)
-    slug = f"{stage}-{step.name}".replace(" ", "-").replace("/", "-")
+    slug = re.sub(r"[^\w.-]+", "-", f"{stage}-{step.name}")
     log, report = LOGS / f"{slug}.log", LOGS / f"{slug}.xml"
     report.unlink(missing_ok=True)
     argv = list(step.argv)
