@@ -13,6 +13,7 @@ from ansible.module_utils.urls import open_url
 
 CONNECTION_ARGUMENTS = {
     "url": {"type": "str"},
+    "other_urls": {"type": "list", "elements": "str", "default": []},
     "username": {"type": "str"},
     "password": {"type": "str", "no_log": True},
     "ca_file": {"type": "path"},
@@ -38,10 +39,16 @@ def path(*segments: str) -> str:
 
 
 class Api:
-    """The management API of one node. What it reads and changes is the cluster's."""
+    """The management API of one node. What it reads and changes is the cluster's.
 
-    def __init__(self, url: str, username: str, password: str, ca_file: str | None = None, timeout: int = 15) -> None:
-        self.url = url.rstrip("/")
+    A node in maintenance mode closes its API too; so there may be other nodes to ask.
+    """
+
+    def __init__(
+        self, urls: list[str], username: str, password: str, ca_file: str | None = None, timeout: int = 15
+    ) -> None:
+        self.urls = [url.rstrip("/") for url in urls]
+        self.answers: str | None = None
         self.username = username
         self.password = password
         self.ca_file = ca_file
@@ -49,18 +56,31 @@ class Api:
 
     @classmethod
     def of_module(cls, parameters: dict[str, Any]) -> Api:
+        urls = [parameters["url"], *(url for url in parameters["other_urls"] if url != parameters["url"])]
         return cls(
-            parameters["url"],
-            parameters["username"],
-            parameters["password"],
-            parameters["ca_file"],
-            parameters["timeout_seconds"],
+            urls, parameters["username"], parameters["password"], parameters["ca_file"], parameters["timeout_seconds"]
         )
 
     def request(self, method: str, api_path: str, body: Any = None) -> Any:
+        """Ask the first node that answers, and stay with it."""
+        failures = []
+        for url in self.urls if self.answers is None else [self.answers]:
+            try:
+                answer = self._request(url, method, api_path, body)
+            except ApiUnreachable as failure:
+                failures.append(str(failure))
+            except ApiRefused:
+                self.answers = url
+                raise
+            else:
+                self.answers = url
+                return answer
+        raise ApiUnreachable("; ".join(failures))
+
+    def _request(self, url: str, method: str, api_path: str, body: Any) -> Any:
         try:
             response = open_url(
-                self.url + api_path,
+                url + api_path,
                 method=method,
                 data=None if body is None else json.dumps(body),
                 headers={"Content-Type": "application/json"},
@@ -76,7 +96,7 @@ class Api:
         except HTTPError as error:
             raise ApiRefused(error.code, f"{method} {api_path}: {error.code} {_reason(error)}") from None
         except (URLError, OSError) as error:
-            raise ApiUnreachable(f"{self.url}: {getattr(error, 'reason', error)}") from None
+            raise ApiUnreachable(f"{url}: {getattr(error, 'reason', error)}") from None
         return json.loads(text) if text else None
 
     def get(self, api_path: str) -> Any:

@@ -25,6 +25,11 @@ options:
   url:
     description: Address of the management API. With it and credentials, a cluster that is complete is recognised in one request.
     type: str
+  other_urls:
+    description: The other nodes' addresses, asked in this order when O(url) doesn't answer. A node in maintenance mode doesn't.
+    type: list
+    elements: str
+    default: []
   username:
     description: The administrator's name; such a user doesn't make a node non-blank.
     type: str

@@ -34,6 +34,11 @@ options:
   url:
     description: Address of the management API, such as C(https://10.0.0.21:15671). Required to gather V(cluster).
     type: str
+  other_urls:
+    description: The other nodes' addresses, asked in this order when O(url) doesn't answer. A node in maintenance mode doesn't.
+    type: list
+    elements: str
+    default: []
   username:
     description: An administrator's or monitoring user's name.
     type: str
@@ -236,19 +241,25 @@ def local_state(wanted: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def ask_api(wanted: dict[str, Any]) -> tuple[model.Snapshot, dict[str, Any]]:
+def ask_api(wanted: dict[str, Any]) -> tuple[model.Snapshot, dict[str, Any], list[str]]:
     api = Api.of_module(wanted)
     snapshot = model.snapshot_of_api(
         api.get("/api/overview?disable_stats=true"), api.get("/api/nodes"), api.get("/api/feature-flags")
     )
-    return snapshot, model.queue_summary(api.get(QUEUES), wanted["quorum_group_size"])
+    # Asked through another node, this host's own may be one that clients can't reach.
+    problems = (
+        []
+        if api.answers == api.urls[0] or wanted["spare_this_node"]
+        else [f"the management API at {wanted['url']} doesn't answer"]
+    )
+    return snapshot, model.queue_summary(api.get(QUEUES), wanted["quorum_group_size"]), problems
 
 
 def ask(module: AnsibleModule) -> dict[str, Any]:
     wanted, problems = module.params, []
     summary = model.queue_summary([], 0)
     try:
-        snapshot, summary = ask_api(wanted)
+        snapshot, summary, problems = ask_api(wanted)
         problems += model.queue_problems(summary)
     except (ApiUnreachable, ApiRefused) as error:
         problems.append(f"the management API doesn't answer: {error}")

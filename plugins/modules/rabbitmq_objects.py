@@ -19,6 +19,11 @@ options:
     description: Address of the management API, such as C(https://10.0.0.21:15671).
     type: str
     required: true
+  other_urls:
+    description: The other nodes' addresses, asked in this order when O(url) doesn't answer. A node in maintenance mode doesn't.
+    type: list
+    elements: str
+    default: []
   username:
     description: The administrator's name.
     type: str
