@@ -23,8 +23,8 @@ class Node:
     """One host: testinfra's view of it, and a way to hand it secrets that leaves them out of every argument."""
 
     name: str
-    variables: dict
-    groups: list[str]
+    variables: dict = field(repr=False)  # secrets are among them
+    groups: list[str] = field(repr=False)
     platform: Platform = field(repr=False)
 
     @property
@@ -93,7 +93,7 @@ class Node:
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class Platform:
     nodes: dict[str, Node]
     groups: dict[str, list[str]]
