@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Measure the lab: how long it takes to build, what a second run costs, and whether killed runs can be repeated.
 
-Run from the checkout's root, with the lab's environment: `.venv/bin/python benchmarks/lab.py COMMAND`. Every command starts from what it needs
+Run from the checkout's root: `.venv/bin/python -m benchmarks.lab COMMAND`. Every command starts from what it needs
 (it removes and makes lab hosts as it says) and writes its result as JSON into benchmarks/results/.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -16,15 +17,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+from tests.tools import e2e
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 LOGS = ROOT / ".cache" / "benchmarks"
-INVENTORY = "inventories/lab"
-UNITS = ("consul", "rabbitmq-server", "redis-server", "patroni", "pgbouncer", "dnsmasq")
-RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 
 
 def say(text: str) -> None:
@@ -45,50 +46,15 @@ def make(*targets: str, **environment: str) -> float:
     return time.monotonic() - began
 
 
-def playbook_command(*arguments: str) -> list[str]:
-    return [str(ROOT / ".venv/bin/ansible-playbook"), "-i", INVENTORY, "site.yml", *arguments]
-
-
-def playbook(*arguments: str, **environment: str) -> tuple[float, str, int]:
-    """Run site.yml; seconds, output, exit code."""
-    began = time.monotonic()
-    done = subprocess.run(
-        playbook_command(*arguments),
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return time.monotonic() - began, done.stdout + done.stderr, done.returncode
-
-
-def site(*arguments: str, **environment: str) -> tuple[float, dict[str, int]]:
+def site(*arguments: str) -> tuple[float, dict[str, int]]:
     """Run site.yml to its end; seconds, and changed tasks per host. Exits when it fails."""
-    seconds, output, code = playbook(*arguments, **environment)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"site-{time.time():.0f}.log"
+    with log.open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
+        code, changed, seconds = e2e.site(*arguments)
     if code != 0:
-        LOGS.mkdir(parents=True, exist_ok=True)
-        log = LOGS / f"site-{time.time():.0f}.log"
-        log.write_text(output, encoding="utf-8")
         sys.exit(f"site.yml {' '.join(arguments)} failed ({code}), see {log}")
-    return seconds, {host: int(changed) for host, _ok, changed, _unreachable, _failed in RECAP.findall(output)}
-
-
-def start_times() -> dict[str, str]:
-    """Host and unit to the start of its main process, for every platform unit that runs."""
-    shown = subprocess.run(
-        [str(ROOT / ".venv/bin/ansible"), "-i", INVENTORY, "all", "-o", "-m", "ansible.builtin.command", "-a",
-         f"systemctl show --property=Id,ExecMainStartTimestampMonotonic,ExecMainPID {' '.join(f'{unit}.service' for unit in UNITS)}"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    times = {}
-    for line in shown.splitlines():
-        host = line.split(" ", 1)[0]
-        for block in line.split("(stdout) ", 1)[-1].split("\\n\\n"):
-            fields = dict(field.split("=", 1) for field in block.split("\\n") if "=" in field)
-            if fields.get("ExecMainPID", "0") != "0":
-                times[f"{host} {fields['Id']}"] = fields["ExecMainStartTimestampMonotonic"]
-    return times
+    return seconds, changed
 
 
 def load() -> list[float]:
@@ -132,9 +98,9 @@ def second(_arguments: argparse.Namespace) -> None:
     make("lab-down")
     make("lab-hosts")
     first_seconds, _changed = site()
-    before = start_times()
+    before = e2e.started()
     second_seconds, changed = site()
-    after = start_times()
+    after = e2e.started()
     write(
         "second-run",
         {
@@ -196,6 +162,17 @@ def postgresql(_arguments: argparse.Namespace) -> None:
     write("postgresql-alone", {"seconds": round(seconds), "hosts": hosts.split(), "peer_seconds": 953})
 
 
+@contextlib.contextmanager
+def environment(added: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def strategies(arguments: argparse.Namespace) -> None:
     """A converged lab: site.yml with the stock strategy and with Mitogen, in turn."""
     mitogen = {
@@ -207,7 +184,8 @@ def strategies(arguments: argparse.Namespace) -> None:
     seconds: dict[str, list[int]] = {"linear": [], "mitogen_linear": []}
     for _round in range(arguments.rounds):
         seconds["linear"].append(round(site()[0]))
-        seconds["mitogen_linear"].append(round(site(**mitogen)[0]))
+        with environment(mitogen):
+            seconds["mitogen_linear"].append(round(site()[0]))
     write("strategies", {"second_run_seconds": seconds})
 
 
@@ -225,6 +203,7 @@ def main() -> None:
         if function is strategies:
             command.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
+    os.environ["PATH"] = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
     arguments.function(arguments)
 
 
