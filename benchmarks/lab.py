@@ -126,7 +126,11 @@ def killed(arguments: argparse.Namespace) -> None:
         log = LOGS / f"killed-{number}.log"
         with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
-                playbook_command(), cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+                ["ansible-playbook", "-i", "inventories/lab", "site.yml"],
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
             try:
                 process.wait(timeout=moment)
