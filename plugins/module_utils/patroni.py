@@ -67,7 +67,7 @@ def describe(
         "role": role,
         "state": state,
         "replication_state": "" if role == "leader" else replication,
-        "timeline": status.get("timeline") or listed.get("timeline"),
+        "timeline": status["timeline"] if "timeline" in status else listed.get("timeline"),
         "lag_bytes": lag if isinstance(lag, int) else None,
         "pending_restart": bool(status.get("pending_restart") or listed.get("pending_restart")),
         "pending_restart_reasons": sorted(status.get("pending_restart_reason") or {}),
@@ -94,6 +94,11 @@ def _complaints_about(member: dict, leader: dict | None, max_lag_bytes: int) -> 
         complaints.append(f"{who} doesn't stream from the leader {leader['name']}.")
     if member["lag_bytes"] is not None and member["lag_bytes"] > max_lag_bytes:
         complaints.append(f"{who} is {member['lag_bytes']} bytes behind the leader, more than {max_lag_bytes}.")
+    if not member["timeline"]:
+        complaints.append(
+            f"{who} doesn't know its own timeline, and so can't take over: Patroni there can't connect to its "
+            "PostgreSQL for replication. Look at `journalctl -u patroni` there, and at patroni_hba_default."
+        )
     if member["timeline"] and leader["timeline"] and member["timeline"] != leader["timeline"]:
         complaints.append(
             f"{who} is on timeline {member['timeline']}, the leader on {leader['timeline']}: it hasn't followed the last promotion (`patronictl reinit`)."

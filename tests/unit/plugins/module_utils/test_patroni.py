@@ -72,6 +72,7 @@ def test_a_healthy_cluster():
         ({"pg_3": member("pg-3", status(), listed={"lag": 50_000_000})}, "50000000 bytes behind"),
         ({"pg_3": member("pg-3", status(timeline=2))}, "timeline 2, the leader on 1"),
         ({"pg_3": member("pg-3", status(database_system_identifier="5"))}, "bootstrapped apart"),
+        ({"pg_3": member("pg-3", status(timeline=None))}, "doesn't know its own timeline"),
         ({"pg_2": member("pg-2", status())}, "No replica is synchronous"),
     ],
 )
