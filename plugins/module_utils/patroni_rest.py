@@ -19,6 +19,8 @@ REST_OPTIONS: dict[str, dict] = {
     "ca_file": {"type": "path"},
     "timeout_seconds": {"type": "int", "default": 5},
 }
+# For those who change something.
+CLIENT_OPTIONS: dict[str, dict] = {"cert_file": {"type": "path"}, "key_file": {"type": "path"}}
 
 
 class Rest:
@@ -26,6 +28,7 @@ class Rest:
         self.members: dict[str, str] = {str(name): str(address) for name, address in params["members"].items()}
         self.port = params["port"]
         self.ca_file = params.get("ca_file")
+        self.client = {"client_cert": params.get("cert_file"), "client_key": params.get("key_file")}
         self.timeout = params["timeout_seconds"]
         self.credentials = (
             {"url_username": username, "url_password": password, "force_basic_auth": True} if username else {}
@@ -46,7 +49,7 @@ class Rest:
                 timeout=timeout or self.timeout,
                 ca_path=self.ca_file,
                 use_proxy=False,
-                **(self.credentials if method != "GET" else {}),
+                **(self.credentials | self.client if method != "GET" else {}),
             )
             content = to_text(response.read())
         except Exception as error:  # pylint: disable=broad-except

@@ -29,6 +29,12 @@ options:
   ca_file:
     description: CA certificates that the members' certificates are checked against. Without it plain HTTP is spoken.
     type: path
+  cert_file:
+    description: Certificate to show when something is changed, with its chain.
+    type: path
+  key_file:
+    description: Its key.
+    type: path
   timeout_seconds:
     description: How long one member may take for an answer.
     type: int
@@ -82,13 +88,14 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sutazai.platform.plugins.module_utils.patroni import apply_patch, config_patch
-from ansible_collections.sutazai.platform.plugins.module_utils.patroni_rest import REST_OPTIONS, Rest
+from ansible_collections.sutazai.platform.plugins.module_utils.patroni_rest import CLIENT_OPTIONS, REST_OPTIONS, Rest
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **REST_OPTIONS,
+            **CLIENT_OPTIONS,
             "prefer": {"type": "str", "default": ""},
             "username": {"type": "str", "default": ""},
             "password": {"type": "str", "default": "", "no_log": True},

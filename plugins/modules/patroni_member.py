@@ -23,6 +23,12 @@ options:
   ca_file:
     description: CA certificates that the members' certificates are checked against. Without it plain HTTP is spoken.
     type: path
+  cert_file:
+    description: Certificate to show when something is changed, with its chain.
+    type: path
+  key_file:
+    description: Its key.
+    type: path
   timeout_seconds:
     description: How long one member may take for an answer to a question.
     type: int
@@ -88,7 +94,7 @@ message:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sutazai.platform.plugins.module_utils.patroni import switchover_candidate
-from ansible_collections.sutazai.platform.plugins.module_utils.patroni_rest import REST_OPTIONS, Rest
+from ansible_collections.sutazai.platform.plugins.module_utils.patroni_rest import CLIENT_OPTIONS, REST_OPTIONS, Rest
 
 
 class Cluster:
@@ -171,6 +177,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **REST_OPTIONS,
+            **CLIENT_OPTIONS,
             "username": {"type": "str", "required": True},
             "password": {"type": "str", "required": True, "no_log": True},
             "name": {"type": "str", "default": ""},
