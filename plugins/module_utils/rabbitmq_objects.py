@@ -97,6 +97,26 @@ def plan_vhosts(live: list[dict[str, Any]], wanted: list[dict[str, Any]], defaul
     return changes
 
 
+def stuck_queue_types(
+    live: list[dict[str, Any]], wanted: list[dict[str, Any]], default_queue_type: str
+) -> dict[str, str]:
+    """Virtual hosts whose default queue type is still another one: before 3.11 the API sets it in new ones only."""
+    known = {vhost["name"]: live_queue_type(vhost) for vhost in live}
+    types = {
+        vhost["name"]: vhost.get("default_queue_type") or default_queue_type
+        for vhost in wanted
+        if vhost["state"] == "present"
+    }
+    return {name: queue_type for name, queue_type in types.items() if known.get(name) != queue_type}
+
+
+def set_queue_type_expression(vhost: str, queue_type: str) -> str:
+    """The Erlang expression that sets it in versions without a request for it. The name is given as bytes: nothing in it is code."""
+    name = f"<<{','.join(str(byte) for byte in vhost.encode())}>>"
+    update = f'fun(M) -> M#{{default_queue_type => <<"{queue_type}">>}} end'
+    return f"rabbit_misc:execute_mnesia_transaction(fun() -> rabbit_vhost:update_metadata({name}, {update}) end), ok."
+
+
 def plan_users(live: dict[str, list[dict[str, Any]]], wanted: dict[str, Any]) -> list[Change]:
     users = {user["name"]: user for user in live["users"]}
     granted = {(each["user"], each["vhost"]): each for each in live["permissions"]}

@@ -43,6 +43,7 @@ options:
     description:
       - Whether to make the administrator, or set its password anew, when the API refuses the credentials. Done by C(rabbitmqctl) on
         this host, from a file with a salted hash, so this works once on a new cluster and again whenever the password is rotated.
+      - Also sets the default queue type of a virtual host that exists already on RabbitMQ 3.10, whose API can't.
     type: bool
     default: false
   default_queue_type:
@@ -269,6 +270,11 @@ def main() -> None:
             for change in planned:
                 api.request(change.method, change.path, change.body)
         after = read(api) if planned and not module.check_mode else live
+        if planned and not module.check_mode and wanted["bootstrap"]:
+            stuck = model.stuck_queue_types(after["vhosts"], wanted["vhosts"], wanted["default_queue_type"])
+            for vhost, queue_type in stuck.items():
+                CommandLine(module).run("eval", model.set_queue_type_expression(vhost, queue_type))
+            after = read(api) if stuck else after
     except (ApiRefused, ApiUnreachable, CommandFailed) as error:
         module.fail_json(msg=str(error), changes=changes)
     changes += [change.says for change in planned]

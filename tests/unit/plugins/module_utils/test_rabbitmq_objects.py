@@ -114,6 +114,21 @@ def test_the_default_queue_type_of_a_virtual_host_is_set(live):
     assert says(live, vhosts=[{"name": "/", "state": "present"}]) == ["make quorum the default queue type of /"]
 
 
+def test_a_queue_type_that_the_api_did_not_set_is_found(live):
+    vhosts = [{"name": "/", "state": "present"}, {"name": "other", "state": "absent"}]
+    assert model.stuck_queue_types(live["vhosts"], vhosts, "quorum") == {}
+    live["vhosts"][0]["default_queue_type"] = "undefined"
+    assert model.stuck_queue_types(live["vhosts"], vhosts, "quorum") == {"/": "quorum"}
+
+
+def test_a_virtual_hosts_name_is_never_code():
+    assert (
+        '">>'
+        not in model.set_queue_type_expression('a">>, halt(), <<"', "quorum").split("update_metadata(")[1].split(",")[0]
+    )
+    assert "update_metadata(<<47>>, fun(M)" in model.set_queue_type_expression("/", "quorum")
+
+
 def test_policies_are_made_changed_and_removed(live):
     assert says(live, policies=[policy()]) == ["make the policy p of /"]
     known = {
