@@ -169,6 +169,7 @@ def down(console: Console, settings: Settings) -> None:
         if engine.running():
             removed = nodes.remove(console, settings)
             network.remove(console, settings)
+            forget_facts(settings)
             console.note(f"{count(len(removed), 'container')} and the network are gone")
         else:
             console.note("no container engine runs, so no hosts do")
@@ -179,14 +180,19 @@ def down(console: Console, settings: Settings) -> None:
             console.note(f"kept until a reboot: the route that keeps {settings.subnet} on this machine")
 
 
+def forget_facts(settings: Settings) -> None:
+    """What Ansible remembers of hosts that are gone would be wrong of the next ones with their names."""
+    shutil.rmtree(settings.checkout / ".cache" / "facts", ignore_errors=True)
+
+
 def purge(console: Console, settings: Settings) -> None:
     if engine.running():
         image.remove_all(console)
         if engine.stop_own(console, settings.directory):
             console.note("the engine that the lab had started is stopped")
     network.remove_fallback(console, settings.subnet)
-    for path in (settings.cache, settings.checkout / ".cache" / "facts"):
-        shutil.rmtree(path, ignore_errors=True)
+    forget_facts(settings)
+    shutil.rmtree(settings.cache, ignore_errors=True)
     for name in ("generated.yml", "secrets.yml"):
         (settings.group_vars / name).unlink(missing_ok=True)
     console.note(f"images, {settings.cache}, secrets and keys are gone")
