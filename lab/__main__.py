@@ -114,6 +114,7 @@ def hosts_up(console: Console, settings: Settings, command: str) -> list[Host]:
     if command == "fresh":
         with console.step("remove", "remove the hosts that are there"):
             removed = nodes.remove(console, settings, [host.name for host in hosts])
+            forget_facts(settings)
             console.note(f"{len(removed)} removed; caches, keys and secrets are kept")
     with console.step("image", "node image"):
         releases = sorted({host.release or settings.release for host in hosts} | {settings.release})
