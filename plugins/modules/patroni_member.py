@@ -48,7 +48,7 @@ options:
   action:
     description:
       - V(restart) restarts PostgreSQL on the member.
-      - V(step_down) makes another member the leader if O(name) is it, preferably a synchronous replica.
+      - V(step_down) makes another member the leader if O(name) is it, preferably a synchronous replica, and waits until O(name) follows it.
       - V(pause) and V(resume) begin and end maintenance mode.
     type: str
     required: true
@@ -141,12 +141,13 @@ class Cluster:
         if self.module.check_mode:
             self.leave(True, f"{candidate} would take over from {leader}.", candidate)
         message = self.tell(leader, "/switchover", {"leader": leader, "candidate": candidate})
-        after = self.rest.wait(
-            self.wanted["wait_seconds"],
-            lambda found: found["leader"] not in ("", leader),
-            synchronous=False,
-            allow_paused=True,
-        )
+
+        def handed_over(found: dict) -> bool:
+            former = next(member for member in found["members"] if member["name"] == leader)
+            return found["leader"] not in ("", leader) and former["replication_state"] == "streaming"
+
+        # Until the former leader follows, its Patroni refuses whatever it is told.
+        after = self.rest.wait(self.wanted["wait_seconds"], handed_over, synchronous=False, allow_paused=True)
         self.before = after
         self.require(
             after["leader"] not in ("", leader),
