@@ -17,10 +17,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lab import converge, settings
 from tests.tools import e2e
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,12 +46,14 @@ def make(*targets: str, **environment: str) -> float:
     return time.monotonic() - began
 
 
-def site(*arguments: str) -> tuple[float, dict[str, int]]:
-    """Run site.yml to its end; seconds, and changed tasks per host. Exits when it fails."""
+def site(*arguments: str, strategy: str = "") -> tuple[float, dict[str, int]]:
+    """Run site.yml to its end, as `make lab` does unless told; seconds, and changed tasks per host. Exits when it fails."""
+    told = {**os.environ, "LAB_STRATEGY": strategy or os.environ.get("LAB_STRATEGY", "")}
+    environment = {**os.environ, **converge.environment(settings.load(ROOT, told))}
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"site-{time.time():.0f}.log"
     with log.open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
-        code, changed, seconds = e2e.site(*arguments)
+        code, changed, seconds = e2e.site(*arguments, environment=environment)
     if code != 0:
         sys.exit(f"site.yml {' '.join(arguments)} failed ({code}), see {log}")
     return seconds, changed
@@ -166,30 +168,12 @@ def postgresql(_arguments: argparse.Namespace) -> None:
     write("postgresql-alone", {"seconds": round(seconds), "hosts": hosts.split(), "peer_seconds": 953})
 
 
-@contextlib.contextmanager
-def environment(added: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def strategies(arguments: argparse.Namespace) -> None:
     """A converged lab: site.yml with the stock strategy and with Mitogen, in turn."""
-    mitogen = {
-        "ANSIBLE_STRATEGY": "mitogen_linear",
-        "ANSIBLE_STRATEGY_PLUGINS": str(
-            next((ROOT / ".venv/lib").glob("python3*/site-packages/ansible_mitogen/plugins/strategy"))
-        ),
-    }
-    seconds: dict[str, list[int]] = {"linear": [], "mitogen_linear": []}
+    seconds: dict[str, list[int]] = {strategy: [] for strategy in settings.STRATEGIES}
     for _round in range(arguments.rounds):
-        seconds["linear"].append(round(site()[0]))
-        with environment(mitogen):
-            seconds["mitogen_linear"].append(round(site()[0]))
+        for strategy in settings.STRATEGIES:
+            seconds[strategy].append(round(site(strategy=strategy)[0]))
     write("strategies", {"second_run_seconds": seconds})
 
 
