@@ -148,6 +148,8 @@ def write_variables(console: Console, settings: Settings, ready: list[builds.Rea
         "lab_name": settings.name,
         "lab_directory": str(settings.directory),
         "lab_subnet": str(settings.subnet),
+        # Plain text, because this is evaluated for every task of every host: a filter that has to be imported there costs more than the task.
+        "lab_subnet_prefix": settings.gateway.rpartition(".")[0],
         "ansible_control_path_dir": str(settings.control_path_directory),
         "platform_package_proxy": mirror.package_proxy(settings),
         "platform_artifact_mirror": mirror.artifact_url(settings),
