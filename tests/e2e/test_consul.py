@@ -77,7 +77,7 @@ def test_no_check_is_critical(member):
 
 
 def test_gossip_is_encrypted(node):
-    assert api(node, "/agent/self")["DebugConfig"]["EncryptVerifyIncoming"]
+    assert api(node, "/agent/self")["Stats"]["serf_lan"]["encrypted"] == "true"
 
 
 def test_names_of_consul_resolve_through_the_hosts_resolver(node, platform):
