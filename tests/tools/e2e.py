@@ -1,7 +1,7 @@
 """Runs site.yml on the lab and judges the run.
 
 python -m tests.tools.e2e check [--changes=0]    --check without errors (and without changes)
-python -m tests.tools.e2e again                  as the lab was converged: changes nothing, restarts nothing, takes at most a third of the first run
+python -m tests.tools.e2e again                  as the lab was converged: changes nothing, restarts nothing; prints its time beside the first run's
 """
 
 from __future__ import annotations
@@ -74,10 +74,9 @@ def again() -> list[str]:
     problems += [f"the second run changed {count} things on {host}" for host, count in changes.items() if count]
     after = started()
     problems += [f"a daemon was restarted on {host}" for host in before if before[host] != after.get(host)]
+    # Printed, not judged: a wall clock on a shared machine says little about one run. `benchmarks/lab.py second` measures it.
     first = first_run_seconds()
     print(f"\nsecond run: {seconds:.0f} s; first run: {f'{first:.0f} s' if first else 'not measured'}")
-    if first and seconds > first / 3:
-        problems.append(f"the second run took {seconds:.0f} s, more than a third of the first one's {first:.0f} s")
     return problems
 
 

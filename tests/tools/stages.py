@@ -78,7 +78,7 @@ def e2e() -> list[Step]:
         Step("converge", [*lab, "up"], needs=["new hosts"], show=True),
         Step("second run changes nothing", [*tool, "again"], needs=["converge"]),
         Step("check on the converged lab", [*tool, "check", "--changes=0"], needs=["converge"]),
-        pytest("the lab from end to end", "tests/e2e", *extra(), needs=["converge"]),
+        pytest("the lab from end to end", "-n", "3", "tests/e2e", *extra(), needs=["converge"]),
         Step("status", [*lab, "status"], needs=["converge"], show=True),
     ]
 
