@@ -523,7 +523,7 @@ def assess(
         "members": members,
         "slots_covered": covered,
         "views_agree": not odd,
-        "failed": sorted(failed),
+        "failed_members": sorted(failed),
         "unreachable": sorted(one.name for one in seen.values() if one.error),
         "layout": running_layout(seen),
         "layout_problems": layout_problems,

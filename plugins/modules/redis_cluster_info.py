@@ -105,7 +105,7 @@ views_agree:
   description: Whether all nodes that answer see the same roles and slots.
   returned: always
   type: bool
-failed:
+failed_members:
   description: Nodes that others count as failed.
   returned: always
   type: list

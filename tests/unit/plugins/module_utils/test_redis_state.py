@@ -266,7 +266,7 @@ def test_problems_are_sentences(formed):
     result = assess(NODES, seen, 1, True, 30)
     assert not result["healthy"]
     assert result["unreachable"] == ["redis-1"]
-    assert result["failed"] == ["redis-1"]
+    assert result["failed_members"] == ["redis-1"]
     text = "\n".join(result["problems"])
     assert "redis-1: connection refused" in text
     assert "redis-1 is counted as failed by other members." in text
