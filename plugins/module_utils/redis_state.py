@@ -524,7 +524,7 @@ def assess(
         "slots_covered": covered,
         "views_agree": not odd,
         "failed_members": sorted(failed),
-        "unreachable": sorted(one.name for one in seen.values() if one.error),
+        "unreachable_members": sorted(one.name for one in seen.values() if one.error),
         "layout": running_layout(seen),
         "layout_problems": layout_problems,
         "versions": sorted({one.version for one in answered}),

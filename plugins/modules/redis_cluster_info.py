@@ -110,7 +110,7 @@ failed_members:
   returned: always
   type: list
   elements: str
-unreachable:
+unreachable_members:
   description: Nodes that don't answer this module.
   returned: always
   type: list

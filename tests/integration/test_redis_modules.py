@@ -153,7 +153,7 @@ class Servers:
 def servers(tmp_path):
     started = Servers(tmp_path)
     deadline = time.monotonic() + 30
-    while len(started.run("redis_cluster_info")["unreachable"]) and time.monotonic() < deadline:
+    while len(started.run("redis_cluster_info")["unreachable_members"]) and time.monotonic() < deadline:
         time.sleep(0.5)
     yield started
     for name in list(started.processes):
@@ -189,7 +189,7 @@ def test_forms_once_fails_over_and_explains(servers):
     servers.stop("redis-1")
     health = servers.run("redis_cluster_info")
     assert not health["healthy"]
-    assert health["unreachable"] == ["redis-1"]
+    assert health["unreachable_members"] == ["redis-1"]
     still = servers.run("redis_cluster")
     assert not still.get("failed"), still
     assert not still["changed"]

@@ -265,7 +265,7 @@ def test_problems_are_sentences(formed):
     seen["redis-6"] = dataclasses.replace(seen["redis-6"], link_up=False, persistence=("its last snapshot failed",))
     result = assess(NODES, seen, 1, True, 30)
     assert not result["healthy"]
-    assert result["unreachable"] == ["redis-1"]
+    assert result["unreachable_members"] == ["redis-1"]
     assert result["failed_members"] == ["redis-1"]
     text = "\n".join(result["problems"])
     assert "redis-1: connection refused" in text
@@ -282,7 +282,7 @@ def test_nothing_answers():
     result = assess(NODES, seen, 1, True, 30)
     assert result["state"] == "fail"
     assert result["masters"] == []
-    assert len(result["unreachable"]) == 6
+    assert len(result["unreachable_members"]) == 6
 
 
 def test_the_replica_most_in_sync_is_promoted(formed):
