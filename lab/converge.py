@@ -32,12 +32,10 @@ def environment(settings: Settings) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     if settings.strategy == "mitogen":
-        found = importlib.util.find_spec("ansible_mitogen")
-        if not found or not found.submodule_search_locations:
-            raise LabError("LAB_STRATEGY=mitogen, but Mitogen isn't installed in .venv.", "Leave LAB_STRATEGY unset.")
-        directory = Path(next(iter(found.submodule_search_locations)))
-        result["ANSIBLE_STRATEGY"] = "mitogen_linear"
-        result["ANSIBLE_STRATEGY_PLUGINS"] = str(directory / "plugins" / "strategy")
+        if not importlib.util.find_spec("ansible_mitogen"):
+            raise LabError("LAB_STRATEGY=mitogen, but Mitogen isn't installed in .venv.", "Use LAB_STRATEGY=linear.")
+        result["ANSIBLE_STRATEGY"] = "mitogen_unpinned"
+        result["ANSIBLE_STRATEGY_PLUGINS"] = str(settings.checkout / "lab" / "strategy")
     return result
 
 
@@ -108,7 +106,9 @@ def playbook(
 ) -> Progress:
     argv = [
         str(Path(sys.executable).parent / "ansible-playbook"),
-        *("-i", str(settings.inventory.relative_to(settings.checkout)), name),
+        *("-i", str(settings.inventory.relative_to(settings.checkout))),
+        *(("-i", settings.more_hosts) if settings.more_hosts else ()),
+        name,
         *arguments,
     ]
     progress = Progress(console, quiet)

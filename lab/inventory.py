@@ -24,11 +24,19 @@ class Host:
     memory_mb: int = DEFAULT_MEMORY_MB  # what it may use, not what is set aside for it
 
 
-def load(path: Path) -> list[Host]:
-    return parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+def load(*paths: Path) -> list[Host]:
+    """The hosts of all these files, as Ansible sees them with one --inventory for each."""
+    for path in paths:
+        if not path.is_file():
+            raise LabError(
+                f"The inventory {path} isn't there.", "LAB_MORE_HOSTS names a file, from the checkout's root."
+            )
+    return parse(
+        *(yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths), source=" or ".join(map(str, paths))
+    )
 
 
-def parse(inventory: Mapping[str, Any], source: str = "the inventory") -> list[Host]:
+def parse(*inventories: Mapping[str, Any], source: str = "the inventory") -> list[Host]:
     """Every host below `all` with its address index and the groups it is in (parents included)."""
     variables: dict[str, dict[str, Any]] = {}
     groups: dict[str, list[str]] = {}
@@ -43,8 +51,9 @@ def parse(inventory: Mapping[str, Any], source: str = "the inventory") -> list[H
         for child, content in (group.get("children") or {}).items():
             walk(child, content, path)
 
-    for top, content in inventory.items():
-        walk(top, content, ())
+    for inventory in inventories:
+        for top, content in inventory.items():
+            walk(top, content, ())
 
     hosts = []
     taken: dict[int, str] = {}

@@ -26,8 +26,12 @@ def controller_key(settings: Settings) -> Path:
     return path
 
 
+def host_key_path(settings: Settings, host: Host) -> Path:
+    return settings.directory / "hosts" / host.name / "ssh_host_ed25519_key"
+
+
 def host_key(settings: Settings, host: Host) -> Path:
-    path = settings.directory / "hosts" / host.name / "ssh_host_ed25519_key"
+    path = host_key_path(settings, host)
     _generate(path, host.name)
     return path
 

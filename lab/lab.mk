@@ -7,9 +7,9 @@ $(VENV_STAMP): requirements.txt requirements-bootstrap.txt lab/bootstrap
 	@lab/bootstrap $(VENV) $@
 
 # What an operator may set: make lab HOSTS=redis LIMIT=redis,consul_servers
-export HOSTS LIMIT ARGS PURGE RELEASE
+export HOSTS LIMIT ARGS PURGE RELEASE SECRETS
 
-.PHONY: lab lab-hosts lab-fresh lab-down lab-status lab-image
+.PHONY: lab lab-hosts lab-fresh lab-down lab-status lab-image lab-new-secrets lab-forget-secrets
 lab: $(VENV_STAMP) ## Build the lab and converge it (HOSTS=, LIMIT=, ARGS=)
 	@$(LAB) up
 lab-hosts: $(VENV_STAMP) ## Only start the lab's hosts and its mirror (HOSTS=)
@@ -22,3 +22,7 @@ lab-down: $(VENV_STAMP) ## Remove what lab made (PURGE=1: also images, caches, s
 	@$(LAB) down
 lab-image: $(VENV_STAMP) ## Build a node image (RELEASE=bookworm), for Molecule
 	@$(LAB) image
+lab-new-secrets: $(VENV_STAMP) ## Make new secrets for rotate_secrets.yml (SECRETS=redis)
+	@$(LAB) new-secrets
+lab-forget-secrets: $(VENV_STAMP) ## Forget the ones before them (SECRETS=redis)
+	@$(LAB) forget-secrets

@@ -24,6 +24,8 @@ AT_ONCE = 4
 SSH_SECONDS = 90
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE")
 RESOLV_CONFS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+# Hosts of these groups run an engine of their own. Its layers can't lie on the layers of the host's own file system.
+ENGINE_GROUPS = frozenset({"swarm_managers", "agents"})
 ENGINE_RESOLVER = "127.0.0.11"  # the engine's own, in every container of a network that isn't the default one
 
 
@@ -69,6 +71,8 @@ def create_arguments(settings: Settings, host: Host, image: str) -> list[str]:
     # The engine's own versions of these are made anew at each start; a server keeps what was written.
     for name in ("resolv.conf", "hosts"):
         arguments += ["--volume", f"{directory / name}:/etc/{name}"]
+    if ENGINE_GROUPS & set(host.groups):
+        arguments += ["--volume", "/var/lib/docker"]  # without a name: it goes with the host
     return [*arguments, "--stop-signal", "SIGRTMIN+3", image]
 
 
@@ -153,6 +157,11 @@ def ensure(console: Console, settings: Settings, hosts: list[Host], image_of: di
         image = image_of[host.name]
         container = existing.get(host.name)
         what = "created"
+        if container and not keys.host_key_path(settings, host).exists():
+            # Left behind by a checkout that is gone with its keys: nobody could log in there any more.
+            console.note(f"{host.name} is of a lab whose keys are gone: making it anew")
+            discard(console, container.name)
+            container = None
         if container:
             if container.image != image:
                 outdated.append(host.name)

@@ -26,6 +26,7 @@ class Settings:
     cache: Path
     release: str
     strategy: str
+    more_hosts: str = ""
     hosts: tuple[str, ...] = ()
     limit: str = ""
     ansible_arguments: str = ""
@@ -34,6 +35,7 @@ class Settings:
     debian_mirror: str = ""
     security_mirror: str = ""
     purge: bool = False
+    secrets: str = ""
 
     @property
     def directory(self) -> Path:
@@ -42,6 +44,10 @@ class Settings:
     @property
     def inventory(self) -> Path:
         return self.checkout / "inventories" / "lab"
+
+    @property
+    def host_files(self) -> tuple[Path, ...]:
+        return (self.inventory / "hosts.yml", *([self.checkout / self.more_hosts] if self.more_hosts else []))
 
     @property
     def group_vars(self) -> Path:
@@ -107,7 +113,8 @@ def load(checkout: Path, environment: Mapping[str, str] = os.environ) -> Setting
         subnet=subnet,
         cache=Path(cache).expanduser().absolute(),
         release=_choice(environment, "LAB_RELEASE", "trixie", ("trixie", "bookworm")),
-        strategy=_choice(environment, "LAB_STRATEGY", "linear", STRATEGIES),
+        strategy=_choice(environment, "LAB_STRATEGY", "mitogen", STRATEGIES),
+        more_hosts=environment.get("LAB_MORE_HOSTS", ""),
         hosts=_words(environment.get("HOSTS", "")),
         limit=environment.get("LIMIT", ""),
         ansible_arguments=environment.get("ARGS", ""),
@@ -115,5 +122,6 @@ def load(checkout: Path, environment: Mapping[str, str] = os.environ) -> Setting
         artifact_source=_choice(environment, "LAB_ARTIFACTS", "auto", ARTIFACT_SOURCES),
         debian_mirror=environment.get("LAB_DEBIAN_MIRROR", ""),
         security_mirror=environment.get("LAB_DEBIAN_SECURITY_MIRROR", ""),
+        secrets=environment.get("SECRETS", ""),
         purge=environment.get("PURGE", "") not in ("", "0"),
     )

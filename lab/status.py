@@ -100,7 +100,7 @@ def ask(console: Console, settings: Settings) -> dict[str, Any]:
 
 def show(console: Console, settings: Settings) -> bool:
     """Prints the table; returns whether everything is up and healthy."""
-    hosts = inventory.load(settings.inventory / "hosts.yml")
+    hosts = inventory.load(*settings.host_files)
     up: set[str] = set()
     if engine.running():
         up = {container.host for container in nodes.containers(settings) if container.state == "running"}

@@ -10,6 +10,7 @@ import yaml
 
 from tests.quality.project import CHECKOUT, load_yaml, roles, tracked
 from tests.tools import docs
+from tests.tools.molecule import role_of
 
 
 def test_reference_pages_are_up_to_date():
@@ -48,7 +49,7 @@ def test_every_collection_that_is_used_is_a_dependency():
 
 def test_a_scenario_is_variables_only_and_every_role_has_one():
     scenarios = {path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml")}
-    assert scenarios == set(roles())
+    assert {role_of(scenario) for scenario in scenarios} == set(roles()) == scenarios & set(roles())
     for scenario in scenarios:
         files = [name for name in tracked() if name.startswith(f"molecule/{scenario}/")]
         assert files == [f"molecule/{scenario}/molecule.yml"]

@@ -21,6 +21,8 @@ ENTRY_POINTS = {
     "main": "Applying the role",
     "verify": "`tasks_from: verify`",
     "restart": "`tasks_from: restart`",
+    "scale_in": "`tasks_from: scale_in`",
+    "retire": "`tasks_from: retire`",
     "export": "`tasks_from: export`",
 }
 

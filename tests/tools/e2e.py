@@ -1,7 +1,8 @@
-"""Runs site.yml on the lab and judges the run.
+"""Runs playbooks on the lab and judges the runs.
 
 python -m tests.tools.e2e check [--changes=0]    --check without errors (and without changes)
 python -m tests.tools.e2e again                  as the lab was converged: changes nothing, restarts nothing; prints its time beside the first run's
+python -m tests.tools.e2e upgrade                a rolling upgrade where nothing is due: changes nothing, restarts nothing
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ UNITS = ("consul", "rabbitmq-server", "redis-server", "patroni", "pgbouncer")
 TIMINGS = CHECKOUT / ".lab" / "timings.json"
 
 
-def site(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, dict[str, int], float]:
+def site(
+    *arguments: str, environment: dict[str, str] | None = None, playbook: str = "site.yml"
+) -> tuple[int, dict[str, int], float]:
     """(exit code, changes of each host, seconds) of one run; its output goes on to ours.
 
     Without an environment it runs as in production, with the stock strategy.
     """
-    command = ["ansible-playbook", "-i", "inventories/lab", "site.yml", *arguments]
+    command = ["ansible-playbook", "-i", "inventories/lab", playbook, *arguments]
     began = time.monotonic()
     lines = []
     with subprocess.Popen(
@@ -74,9 +77,20 @@ def again() -> list[str]:
     problems += [f"the second run changed {count} things on {host}" for host, count in changes.items() if count]
     after = started()
     problems += [f"a daemon was restarted on {host}" for host in before if before[host] != after.get(host)]
-    # Printed, not judged: a wall clock on a shared machine says little about one run. `benchmarks/lab.py second` measures it.
+    # Printed, not judged: a wall clock on a shared machine says little about one run. `benchmarks/lab.py warm` measures it.
     first = first_run_seconds()
     print(f"\nsecond run: {seconds:.0f} s; first run: {f'{first:.0f} s' if first else 'not measured'}")
+    return problems
+
+
+def upgrade() -> list[str]:
+    before = started()
+    environment = {**os.environ, **converge.environment(settings.load(CHECKOUT))}
+    code, changes, _ = site(environment=environment, playbook="playbooks/rolling_upgrade.yml")
+    problems = [] if code == 0 else [f"the upgrade ended with {code}"]
+    problems += [f"the upgrade changed {count} things on {host}" for host, count in changes.items() if count]
+    after = started()
+    problems += [f"a daemon was restarted on {host}" for host in before if before[host] != after.get(host)]
     return problems
 
 
@@ -85,6 +99,8 @@ def main(arguments: list[str]) -> int:
         problems = check(changes_allowed="--changes=0" not in arguments)
     elif arguments == ["again"]:
         problems = again()
+    elif arguments == ["upgrade"]:
+        problems = upgrade()
     else:
         print(__doc__, file=sys.stderr)
         return 2

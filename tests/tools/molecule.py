@@ -22,7 +22,17 @@ RELEASES = {"12": "bookworm", "13": "trixie"}
 SHARED = CHECKOUT / ".config" / "molecule"
 FIRST_INDEX = 200  # addresses of the lab's network from here on are the scenarios'
 # What CI runs of it; on Debian 13 the lab's own run converges, repeats, checks and verifies every role.
-CI = (("artifact", "13"), ("base", "12"), ("pki", "12"), ("redis", "12"))
+CI = (
+    ("artifact", "13"),
+    ("base", "12"),
+    ("envoy", "13"),
+    ("keepalived", "12"),
+    ("pki", "12"),
+    ("redis", "12"),
+    ("redis_sentinel", "12"),
+)
+# The lab that CI makes has no hosts for these.
+NOT_IN_THE_LAB = ("envoy", "envoy_gateway", "fabio", "haproxy", "keepalived", "kong")
 
 
 @dataclass(frozen=True)
@@ -35,9 +45,15 @@ def scenarios() -> list[str]:
     return sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
 
 
+def role_of(scenario: str) -> str:
+    """A scenario is called like its role, or says which it is."""
+    content = yaml.safe_load((CHECKOUT / "molecule" / scenario / "molecule.yml").read_text(encoding="utf-8"))
+    return content.get("provisioner", {}).get("env", {}).get("MOLECULE_ROLE", scenario)
+
+
 def supported(scenario: str) -> list[str]:
     """The Debian releases that the scenario's role supports, by its meta/main.yml."""
-    meta = yaml.safe_load((CHECKOUT / "roles" / scenario / "meta" / "main.yml").read_text(encoding="utf-8"))
+    meta = yaml.safe_load((CHECKOUT / "roles" / role_of(scenario) / "meta" / "main.yml").read_text(encoding="utf-8"))
     names = {version for platform in meta["galaxy_info"]["platforms"] for version in platform["versions"]}
     return [debian for debian, name in sorted(RELEASES.items(), reverse=True) if name in names]
 
@@ -62,7 +78,7 @@ def where_each_ran(ci: bool) -> str:
         cells = []
         for debian in ("13", "12"):
             here = [] if debian not in supported(scenario) else ["make molecule"]
-            if here and debian == "13" and ci:
+            if here and debian == "13" and ci and scenario == role_of(scenario) and scenario not in NOT_IN_THE_LAB:
                 here = ["lab"]
             if ci and (scenario, debian) in CI:
                 here = [*(name for name in here if name == "lab"), "molecule"]
@@ -96,7 +112,7 @@ def lab_settings() -> Any:
 
 
 def create(platforms: list[dict[str, Any]]) -> None:
-    from lab import builds, engine, image, keys, mirror, network, nodes, variables
+    from lab import builds, engine, image, keys, mirror, network, nodes, runtime, variables
     from lab.__main__ import exclusive
     from lab.console import Console
     from lab.inventory import Host
@@ -117,7 +133,10 @@ def create(platforms: list[dict[str, Any]]) -> None:
             network.ensure(console, settings)
             mirror.ensure(console, settings, own)
         with console.step("artifacts", "third-party files"):
-            ready = builds.ensure(console, settings, own, builds.choose(builds.load(), settings.consul_versions))
+            groups = {group for host in hosts for group in host.groups}
+            artifacts = builds.choose(builds.load(), settings.consul_versions, groups)
+            ready = builds.ensure(console, settings, own, artifacts)
+            more = runtime.ensure(console, settings, [release] if runtime.GROUPS & groups else [])
         with console.step("hosts", f"{len(hosts)} hosts of Debian {release}"):
             nodes.remove(console, settings, [host.name for host in hosts])
             nodes.ensure(console, settings, hosts, {host.name: node for host in hosts})
@@ -132,6 +151,7 @@ def create(platforms: list[dict[str, Any]]) -> None:
         "platform_artifact_mirror": mirror.artifact_url(settings),
         "platform_subnet": str(settings.subnet),
         **builds.variables(ready),
+        **more,
     }
     variables.write_generated(group_vars / "generated.yml", values)
     # The authority and what else outlives a run belong to the hosts that are gone now.

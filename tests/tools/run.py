@@ -15,6 +15,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOGS = CHECKOUT / ".cache" / "test-logs"
 TAIL_LINES = 80
+LAST_LINES = 25
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,14 @@ def duration(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def last_words(result: Result) -> list[str]:
+    """The end of its log once more: who reads a CI's output from its end has no access to the logs."""
+    if not result.log or not result.log.exists():
+        return []
+    said = result.log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+    return ["", f"{result.stage}: {result.step} said at its end:", *(f"  {line}" for line in said)]
+
+
 def summary(results: Sequence[Result], seconds: float) -> str:
     lines = ["", f"{'stage':<12} {'step':<44} {'result':<8} {'time':>6}  "]
     for result in results:
@@ -149,6 +158,7 @@ def summary(results: Sequence[Result], seconds: float) -> str:
     slowest = sorted(results, key=lambda result: result.seconds, reverse=True)[:5]
     lines += ["", "slowest: " + ", ".join(f"{r.stage}: {r.step} {duration(r.seconds)}" for r in slowest)]
     bad = [result for result in results if result.outcome != "passed"]
+    lines += [line for result in bad for line in last_words(result)]
     lines += [f"{result.outcome}: {result.stage}: {result.step} ({result.log or result.note})" for result in bad]
     passed = sum(result.passed for result in results)
     failed = sum(result.failed for result in results) + sum(result.outcome == "not run" for result in results)
