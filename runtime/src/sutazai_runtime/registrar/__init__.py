@@ -1,0 +1,1 @@
+"""The registrar: keeps Consul in step with the containers of this host."""

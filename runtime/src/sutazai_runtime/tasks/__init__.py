@@ -1,0 +1,1 @@
+"""The platform's Celery app. `celery -A sutazai_runtime.tasks.worker worker -Q inference` consumes; `publish` sends."""
