@@ -22,7 +22,11 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict | None = None) -> dict:
         result = super().run(tmp, task_vars)
         result.update(self._execute_module(task_vars=task_vars))
-        if not result.get("failed"):
+        if result.get("failed"):
+            # That a host can't be examined is a finding, which preflight_verdict reports together with those of the others.
+            result.pop("exception", None)
+            result["failed"] = False
+        else:
             result["clock"] = self.clock()
         return result
 

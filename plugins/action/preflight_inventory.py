@@ -15,7 +15,9 @@ from ansible.utils.display import Display
 from ansible_collections.sutazai.platform.plugins.module_utils.preflight import inventory as tier
 from ansible_collections.sutazai.platform.plugins.module_utils.preflight import sources
 from ansible_collections.sutazai.platform.plugins.module_utils.preflight.model import (
+    CHOSEN,
     KNOWN_ROLES,
+    ROLE_CHOICES,
     SETTINGS,
     Host,
     Inventory,
@@ -87,23 +89,33 @@ class Collector:
     def host(self, name: str, groups: tuple[str, ...]) -> Host:
         everything = self.hostvars.raw_get(name)
         facts = everything.get("ansible_facts")
-        host = Host(name, groups, roles_of(groups, self.roles), facts=facts if isinstance(facts, dict) else {})
+        templar = self.templar.copy_with_new_env(
+            available_variables={"ansible_facts": {}, **everything, "hostvars": self.hostvars}
+        )
+        roles = roles_of(
+            groups,
+            self.roles,
+            repository=bool(self.task_vars["groups"].get("backup")),
+            chosen=chosen_roles(everything, templar),
+        )
+        host = Host(name, groups, roles, facts=facts if isinstance(facts, dict) else {})
         for key, value in everything.items():
             if key == "ansible_host" or (key.startswith(self.prefixes) and key not in self.roles):
                 host.raw[str(key)] = value
                 origin = self.origin(key, value)
                 if origin:
                     host.origins[str(key)] = origin
-        templar = self.templar.copy_with_new_env(
-            available_variables={"ansible_facts": {}, **everything, "hostvars": self.hostvars}
-        )
         for key, value in host.raw.items():
             try:
                 host.values[key] = evaluated(value, everything, templar)
             except Exception as error:  # whatever an expression or a lookup raises is the finding
                 if not about_facts(value, error):
                     host.failed[key] = reason(error)
-        alike = (groups, tuple(sorted(host.raw)))  # their defaults differ in what no rule looks at, such as addresses
+        alike = (
+            groups,
+            roles,
+            tuple(sorted(host.raw)),
+        )  # their defaults differ in what no rule looks at, such as addresses
         if alike not in self.shared_defaults:
             self.shared_defaults[alike] = self.role_defaults(host, everything)
         host.defaults, host.missing = self.shared_defaults[alike]
@@ -173,6 +185,17 @@ def evaluated(value: Any, variables: dict, templar: Any) -> Any:
     if isinstance(value, (str, dict, list, tuple)) and "{" in str(value):
         return templar.template(value)
     return value
+
+
+def chosen_roles(everything: dict, templar: Any) -> dict[str, str]:
+    """What the variables say that choose between roles. What can't be evaluated is reported as such, and here as if it weren't set."""
+    chosen = {}
+    for variable in sorted(set(ROLE_CHOICES.values()) & set(everything)):
+        try:
+            chosen[variable] = str(evaluated(everything[variable], everything, templar))
+        except Exception:  # as with every other variable: whatever it raises
+            chosen[variable] = CHOSEN[variable]
+    return chosen
 
 
 def reason(error: Exception) -> str:

@@ -57,3 +57,29 @@ options:
 requirements:
   - redis (Python, 4.3 or later) on the host that runs the module
 """
+
+    REMOVED = r"""
+options:
+  removed_nodes:
+    description: Nodes that are to leave or have left. As long as they are members, they are looked at like all others.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The node's name in messages and results.
+        type: str
+        required: true
+      host:
+        description: Its address, the one it announces to the others.
+        type: str
+        required: true
+      port:
+        description: Its port for clients.
+        type: int
+        default: 6379
+      failure_domain:
+        description: What fails together. By default O(removed_nodes[].name).
+        type: str
+        default: ""
+"""

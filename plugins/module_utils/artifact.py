@@ -185,10 +185,11 @@ def unpack(path, root, member, file):
             require_space(root, os.path.getsize(path), "Copying it")
             with open(path, "rb") as source:
                 _write(root, file, source, 0o755)
-        elif zipfile.is_zipfile(path):
-            _unpack_zip(path, root)
+        # A tar first: one whose last file is a zip, such as a wheel, looks like a zip from its end.
         elif tarfile.is_tarfile(path):
             _unpack_tar(path, root)
+        elif zipfile.is_zipfile(path):
+            _unpack_zip(path, root)
         else:
             raise ArtifactError(
                 f"{file} is neither a zip nor a tar archive, but artifact_member asks for {member!r} inside it. "

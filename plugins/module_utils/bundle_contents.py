@@ -1,7 +1,7 @@
 """What a playbook would install on which hosts, read from the very tasks that would do it. Pure functions over YAML.
 
-Nothing here knows a component: a role that installs packages with `ansible.builtin.apt` or binaries with the
-`artifact` role is found, whatever its name is.
+Nothing here knows a component: a role that installs packages with `sutazai.platform.packages` or `ansible.builtin.apt`,
+or binaries with the `artifact` role is found, whatever its name is.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 APT = ("ansible.builtin.apt", "apt", "ansible.builtin.package", "package")
+PACKAGES = "sutazai.platform.packages"  # of this collection: it installs nothing that is only recommended
 ROLE = ("ansible.builtin.include_role", "ansible.builtin.import_role", "include_role", "import_role")
 IMPORT_PLAYBOOK = ("ansible.builtin.import_playbook", "import_playbook")
 # What would fetch something from elsewhere in a way that no bundle can serve.
@@ -66,11 +67,11 @@ def wants(tasks):
             "loop_var": (task.get("loop_control") or {}).get("loop_var", "item"),
             "task": task.get("name", ""),
         }
-        _module, arguments = _of(task, APT)
+        module, arguments = _of(task, (*APT, PACKAGES))
         if isinstance(arguments, dict) and arguments.get("state", "present") not in ("absent", "build-dep"):
             packages = arguments.get("name", arguments.get("pkg", arguments.get("package")))
             if packages is not None:
-                recommends = arguments.get("install_recommends", True)
+                recommends = module != PACKAGES and arguments.get("install_recommends", True)
                 found.append({"kind": "packages", "names": packages, "recommends": recommends, **common})
         _module, arguments = _of(task, ROLE)
         if isinstance(arguments, dict) and "name" in arguments:

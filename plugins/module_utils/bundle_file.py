@@ -47,16 +47,22 @@ def find(manifest, path):
     return next((entry for entry in manifest.get("files", []) if entry["path"] == path), None)
 
 
-def fetch(bundle, path, directory):
-    """Copy one file out of the bundle into `directory`, verified against the manifest; once per directory.
-
-    Returns the path of the copy."""
+def require(bundle, path):
+    """The manifest's entry of one file that has to be there."""
     entry = find(read_manifest(bundle), path)
     if entry is None:
         raise BundleError(
             f"{path} is not in the bundle {bundle} (platform_artifact_bundle). It was made for another inventory or "
             "other versions: make it again with playbooks/bundle.yml, or unset platform_artifact_bundle."
         )
+    return entry
+
+
+def fetch(bundle, path, directory):
+    """Copy one file out of the bundle into `directory`, verified against the manifest; once per directory.
+
+    Returns the path of the copy."""
+    entry = require(bundle, path)
     copy = os.path.join(directory, f"bundle-{entry['sha256']}")
     if os.path.exists(copy):
         return copy

@@ -12,6 +12,7 @@ from urllib.error import HTTPError, URLError
 
 from ansible.module_utils.urls import open_url
 
+# The options of the fragment sutazai.platform.consul.
 CONNECTION_ARGUMENTS: dict[str, dict[str, Any]] = {
     "url": {"type": "str", "default": "http://127.0.0.1:8500"},
     "token": {"type": "str", "no_log": True},
@@ -71,6 +72,7 @@ class ConsulApi:
         }
 
     def request(self, method: str, path: str, body: Any = None, anonymous: bool = False) -> Answer:
+        """`body` is sent as JSON, bytes as they are."""
         headers = {"Content-Type": "application/json"}
         if self.token and not anonymous:
             headers["X-Consul-Token"] = self.token
@@ -78,7 +80,7 @@ class ConsulApi:
             with open_url(
                 f"{self.url}{path}",
                 method=method,
-                data=None if body is None else json.dumps(body).encode(),
+                data=body if body is None or isinstance(body, bytes) else json.dumps(body).encode(),
                 headers=headers,
                 use_proxy=False,
                 **self.options,
@@ -89,6 +91,12 @@ class ConsulApi:
         except (URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             raise Unreachable(f"No Consul agent answers at {self.url} ({reason})") from error
+
+    def demand(self, answer: Answer, failure: str) -> Answer:
+        """The answer if it is none of an error; `failure` says what the error means, as the beginning of a sentence."""
+        if not answer.ok:
+            raise Refused(f"{failure} at {self.url}: {answer.status} {answer.text}")
+        return answer
 
     def get(self, path: str, anonymous: bool = False) -> Answer:
         return self.request("GET", path, anonymous=anonymous)

@@ -43,9 +43,17 @@ def members_of(members: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 
 def server_problems(
-    servers: list[dict[str, Any]], failure_tolerance: int, expected: list[str], minimum_tolerance: int
+    servers: list[dict[str, Any]],
+    failure_tolerance: int,
+    expected: list[str],
+    minimum_tolerance: int,
+    leaving: list[str] | None = None,
 ) -> list[str]:
+    """What is wrong with the servers. Those that are to leave may be there, in whatever state; while they are, they count in the tolerance,
+    which so says nothing about the rest."""
     problems = []
+    still_there = {server["name"] for server in servers} & set(leaving or [])
+    servers = [server for server in servers if server["name"] not in still_there]
     known = {server["name"] for server in servers}
     for name in sorted(set(expected) - known):
         problems.append(
@@ -68,7 +76,7 @@ def server_problems(
             problems.append(
                 f"{who} doesn't vote yet; autopilot makes a new server a voter after its stabilisation time."
             )
-    if failure_tolerance < minimum_tolerance:
+    if failure_tolerance < minimum_tolerance and not still_there:
         problems.append(
             f"The cluster survives the loss of {failure_tolerance} servers; {minimum_tolerance} are wanted."
         )

@@ -27,8 +27,9 @@ def host_problems(keyring: str, gossip_before: bool, data_directory: str) -> lis
     if keyring == "differs":
         return [
             f"{data_directory} was made with another gossip key than consul_gossip_key: it belongs to another Consul cluster, or "
-            "the key was rotated and the inventory still has the old one. Set consul_gossip_key to the cluster's key (consul "
-            f"keyring -list), or move {data_directory} away if this host is to join another cluster."
+            "one of the two was changed. If the inventory has a new key, run playbooks/rotate_secrets.yml -e rotate_secrets_component=gossip_key. "
+            "If the cluster has (consul keyring -list), set consul_gossip_key to it; where this host was away meanwhile, stop consul.service "
+            f"and remove {data_directory}/serf/local.keyring. Move {data_directory} away if this host is to join another cluster."
         ]
     if keyring == "absent" and gossip_before:
         return [

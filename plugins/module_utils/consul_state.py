@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import uuid
 from typing import Any
 
@@ -21,6 +23,35 @@ AUTOPILOT_KEYS = {
 
 def accessor_of(name: str) -> str:
     return str(uuid.uuid5(NAMESPACE, name))
+
+
+def accessors_of(name: str) -> tuple[str, str]:
+    """The two places that a token may be in: while it is replaced there are two of them, and their secrets can't be changed."""
+    return accessor_of(name), accessor_of(f"{name}#2")
+
+
+def in_force(found: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Of the tokens found in these places the one that is to be used: the one made last."""
+    return max(found, key=lambda token: token.get("CreateIndex", 0), default=None)
+
+
+def created(token: dict[str, Any]) -> float:
+    """When a token was made, in seconds since the epoch. Consul writes nanoseconds and its own time zone."""
+    text = re.sub(r"(\.\d{6})\d+", r"\1", token.get("CreateTime") or "")
+    try:
+        return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def place_for_another(found: list[dict[str, Any]], name: str, reissue_before: float) -> str:
+    """The accessor of a token that is to replace one made before that moment; "" when none is due.
+
+    Where there are two, a replacement isn't finished: the older one may still be in use.
+    """
+    if len(found) != 1 or created(found[0]) >= reissue_before:
+        return ""
+    return next(accessor for accessor in accessors_of(name) if accessor != found[0]["AccessorID"])
 
 
 def wanted_token(token: dict[str, Any]) -> dict[str, Any]:

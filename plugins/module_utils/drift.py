@@ -12,7 +12,7 @@ from ansible_collections.sutazai.platform.plugins.module_utils.redaction import 
 
 NOT_SET = "(not set)"
 MISSING, EXTRA, DIFFERENT = "missing", "extra", "different"
-IDENTITIES = (("vhost", "name"), ("name",), ("user", "database"), ("id",))
+IDENTITIES = (("vhost", "name"), ("name",), ("user", "database"), ("id",), ("vhost",))
 # Words that say the same in a configuration file and in YAML.
 _WORDS = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 
 def modified(path: str) -> float | None:
@@ -27,3 +28,11 @@ def modified(path: str) -> float | None:
 def newer_than(paths: list[str], moment: float) -> list[str]:
     """The paths that changed after a moment (seconds since the epoch), in the order given."""
     return [path for path in paths if (modified(path) or 0.0) > moment]
+
+
+def start_time(shown: dict[str, str]) -> float:
+    """Wall clock time of a unit's main process' start, from `systemctl show`; 0.0 while there is none."""
+    microseconds = int(shown.get("ExecMainStartTimestampMonotonic") or 0)
+    if shown.get("ActiveState") not in ("active", "reloading", "activating") or not microseconds:
+        return 0.0
+    return time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - microseconds / 1e6)

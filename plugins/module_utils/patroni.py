@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 LEADER_ROLES = ("leader", "master", "primary", "standby_leader")
@@ -24,6 +27,14 @@ def version(number: Any) -> str:
         return f"{int(number) // 10000}.{int(number) % 10000}" if number else ""
     except (TypeError, ValueError):
         return ""
+
+
+def moment(text: Any) -> float:
+    """Patroni's times, such as 2026-11-24 19:09:23.786000+00:00, in seconds since the epoch; 0 when there is none."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def replication_states(statuses: dict[str, dict | None]) -> dict[str, str]:
@@ -73,6 +84,7 @@ def describe(
         "pending_restart_reasons": sorted(status.get("pending_restart_reason") or {}),
         "system_identifier": str(status.get("database_system_identifier") or ""),
         "postgresql_version": version(status.get("server_version")),
+        "postgresql_start_time": moment(status.get("postmaster_start_time")),
         "patroni_version": str(patroni.get("version") or ""),
     }
 
@@ -125,8 +137,14 @@ def judge(
     synchronous: bool = True,
     max_lag_bytes: int = 16 * 1024 * 1024,
     allow_paused: bool = False,
+    leaving: Sequence[str] = (),
+    left: Sequence[str] = (),
+    synchronous_among_staying: bool = False,
 ) -> dict[str, Any]:
-    """The cluster from its members' answers (`describe`) and /cluster, with everything that is wrong with it."""
+    """The cluster from its members' answers (`describe`) and /cluster, with everything that is wrong with it.
+
+    What is to leave may lead and follow, and may as well be gone; what has left must be gone, also from the cluster's memory.
+    """
     cluster = cluster or {}
     reachable = [member for member in members if member["reachable"]]
     leaders = [
@@ -144,17 +162,22 @@ def judge(
         problems.append(
             f"More than one member says that it is the leader: {', '.join(member['name'] for member in leaders)}."
         )
-    for member in members:
+    staying = [member for member in members if member["name"] not in {*leaving, *left}]
+    for member in staying:
         problems.extend(_complaints_about(member, leader, max_lag_bytes))
     problems.extend(_identifier_complaint(members))
+    known = [str(member.get("name")) for member in cluster.get("members") or []]
+    problems.extend(f"{name} was stopped, but the cluster still knows it." for name in left if name in known)
     paused = bool(cluster.get("pause"))
     if paused and not allow_paused:
         problems.append(
             "The cluster is in maintenance mode (paused): it doesn't fail over. `patronictl resume` ends it."
         )
     sync = [member["name"] for member in reachable if member["role"] in SYNC_ROLES]
-    if synchronous and leader and len(members) > 1 and not sync:
+    if synchronous and leader and len(staying) > 1 and not sync:
         problems.append("No replica is synchronous: losing the leader now could lose acknowledged writes.")
+    elif synchronous and synchronous_among_staying and not set(sync) - set(leaving):
+        problems.append(f"Only {', '.join(sync)} is synchronous, which is to leave.")
     expected = {member["name"] for member in members}
     identifiers = sorted({member["system_identifier"] for member in members if member["system_identifier"]})
     return {
@@ -167,10 +190,9 @@ def judge(
         "paused": paused,
         "timeline": leader["timeline"] if leader else None,
         "system_identifier": identifiers[0] if len(identifiers) == 1 else "",
-        "pending_restart": [member["name"] for member in members if member["pending_restart"]],
-        "unknown_members": sorted(
-            str(m.get("name")) for m in cluster.get("members") or [] if m.get("name") not in expected
-        ),
+        "pending_restart": [member["name"] for member in staying if member["pending_restart"]],
+        "listed": sorted(known),
+        "unknown_members": sorted(name for name in known if name not in expected),
         "members": members,
     }
 
@@ -226,13 +248,46 @@ def apply_patch(live: dict, patch: dict) -> dict:
     return result
 
 
-def switchover_candidate(result: dict, preferred: str = "") -> str:
-    """Who is to lead next: the preferred member, else a synchronous replica, else the one least behind. Empty when nobody can."""
+def removal_refusals(result: dict, leaving: Sequence[str], synchronous_nodes: int) -> list[str]:
+    """Why these members may not leave. `result` is what `judge` makes of all, with those that leave among them."""
+    known = {member["name"] for member in result["members"] if member["reachable"]}
+    going = [name for name in leaving if name in known or name in result["listed"]]
+    if not going:
+        return []
+    who = ", ".join(going)
+    refused = []
+    staying = [member["name"] for member in result["members"] if member["name"] not in leaving]
+    fewest = max(2, synchronous_nodes + 1)
+    if len(staying) < fewest:
+        refused.append(
+            f"{who} can't leave: {', '.join(staying) or 'nobody'} would stay, and {fewest} members are the least "
+            "(a leader, and a replica for each that patroni_synchronous_node_count asks for). Put it back into the group postgresql, or "
+            "add another host first."
+        )
+    if result["problems"]:
+        refused.append(
+            f"{who} can't leave while those that stay aren't healthy: {' '.join(result['problems'])} A member that is gone for good "
+            "belongs into the group postgresql_removed, too."
+        )
+    return refused
+
+
+def slot_name(member: str) -> str:
+    """The name of a member's replication slot, as Patroni makes it."""
+    return re.sub("[^a-z0-9_]", lambda found: "_" if found[0] in "-." else f"u{ord(found[0]):04d}", member.lower())[:63]
+
+
+def switchover_candidate(result: dict, preferred: str = "", leaving: Sequence[str] = ()) -> str:
+    """Who is to lead next: the preferred member, else a synchronous replica, else the one least behind. Empty when nobody can.
+    Nobody who is to leave."""
     leader = result["leader"]
     able = [
         m
         for m in result["members"]
-        if m["reachable"] and m["name"] != leader and m["state"] in ("running", "streaming")
+        if m["reachable"]
+        and m["name"] != leader
+        and m["name"] not in leaving
+        and m["state"] in ("running", "streaming")
     ]
     if preferred:
         return preferred if preferred in [member["name"] for member in able] else ""

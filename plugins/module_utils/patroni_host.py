@@ -1,21 +1,17 @@
 # Apache License 2.0 (see LICENSE)
-"""What a host holds before Patroni is set up on it: data directories, other clusters, memory. Reads files only."""
+"""What a host holds before Patroni is set up on it: data directories and other clusters. Reads files only."""
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 import struct
 
-UNLIMITED = 1 << 60
+from ansible_collections.sutazai.platform.plugins.module_utils.host import text
 
-
-def text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as handle:
-            return handle.read()
-    except OSError:
-        return ""
+# Keeps Patroni from starting on a member whose restore was begun and isn't finished (tasks/stop.yml of the role).
+RESTORING = "/etc/systemd/system/patroni.service.d/restoring.conf"
 
 
 def data_directory(path: str) -> dict:
@@ -39,40 +35,22 @@ def debian_clusters(root: str, ours: str) -> list[str]:
     return found
 
 
-def cgroup_limit(root: str = "/") -> int:
-    """The smallest memory limit on the way from this process' control group up to the root; 0 for none."""
-    limits = []
-    for line in text(os.path.join(root, "proc/self/cgroup")).splitlines():
-        _number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
-        if controllers == "":
-            base, name = os.path.join(root, "sys/fs/cgroup"), "memory.max"
-        elif "memory" in controllers.split(","):
-            base, name = os.path.join(root, "sys/fs/cgroup/memory"), "memory.limit_in_bytes"
-        else:
-            continue
-        parts = [part for part in path.split("/") if part]
-        for depth in range(len(parts), -1, -1):
-            value = text(os.path.join(base, *parts[:depth], name)).strip()
-            if value.isdigit() and 0 < int(value) < UNLIMITED:
-                limits.append(int(value))
-    return min(limits, default=0)
-
-
-def memory_bytes(root: str = "/") -> int:
-    """Memory that may be used here: the machine's, or less where a control group says so."""
-    total = 0
-    for line in text(os.path.join(root, "proc/meminfo")).splitlines():
-        if line.startswith("MemTotal:"):
-            total = int(line.split()[1]) * 1024
-    limit = cgroup_limit(root)
-    return min(total, limit) if limit else total
-
-
 def problems(
-    path: str, data: dict, wanted_version: str, others: list[str], initialize: str, peers: dict[str, str]
+    path: str,
+    data: dict,
+    wanted_version: str,
+    others: list[str],
+    initialize: str,
+    peers: dict[str, str],
+    restoring: bool = False,
 ) -> list[str]:
     """Why Patroni must not be started on this host. `peers` are the system identifiers that running members report."""
     found = []
+    if restoring:
+        found.append(
+            "A restore of the database was begun and isn't finished here. Repeat playbooks/restore/postgresql.yml as it was called. To go on "
+            f"with the data as it is instead, remove {RESTORING} and run `systemctl daemon-reload`."
+        )
     if others:
         found.append(
             f"Debian's own PostgreSQL cluster {', '.join(others)} is set up here and would want the same port. Move its data elsewhere and drop it "
@@ -96,3 +74,14 @@ def problems(
             )
             break
     return found
+
+
+def consul_token(configuration: str) -> str:
+    """Patroni's token, from its configuration."""
+    token = re.search(r"^  token: ['\"]?([0-9a-fA-F-]{36})", configuration, re.MULTILINE)
+    return token.group(1) if token else ""
+
+
+def forgotten(keys: list[str], prefix: str) -> list[str]:
+    """What Consul has to forget of a cluster so that it can be founded anew: all but its settings."""
+    return sorted(key for key in keys if key.startswith(prefix) and key != f"{prefix}config")

@@ -13,18 +13,23 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.urls import open_url
 from ansible_collections.sutazai.platform.plugins.module_utils.patroni import describe, judge, replication_states
 
+# The options of the fragment sutazai.platform.patroni, and those of sutazai.platform.patroni.client.
 REST_OPTIONS: dict[str, dict] = {
     "members": {"type": "dict", "required": True},
     "port": {"type": "int", "default": 8008},
     "ca_file": {"type": "path"},
     "timeout_seconds": {"type": "int", "default": 5},
 }
-# For those who change something.
-CLIENT_OPTIONS: dict[str, dict] = {"cert_file": {"type": "path"}, "key_file": {"type": "path"}}
+CLIENT_OPTIONS: dict[str, dict] = {
+    "cert_file": {"type": "path"},
+    "key_file": {"type": "path"},
+    "username": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+}
 
 
 class Rest:
-    def __init__(self, params: dict, username: str = "", password: str = "") -> None:
+    def __init__(self, params: dict, username: str | None = None, password: str | None = None) -> None:
         self.members: dict[str, str] = {str(name): str(address) for name, address in params["members"].items()}
         self.port = params["port"]
         self.ca_file = params.get("ca_file")

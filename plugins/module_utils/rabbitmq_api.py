@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from ansible.module_utils.urls import open_url
 
+# The options of the fragment sutazai.platform.rabbitmq.
 CONNECTION_ARGUMENTS = {
     "url": {"type": "str"},
     "other_urls": {"type": "list", "elements": "str", "default": []},
@@ -19,6 +20,9 @@ CONNECTION_ARGUMENTS = {
     "ca_file": {"type": "path"},
     "timeout_seconds": {"type": "int", "default": 15},
 }
+
+# All queues with their members and how many messages they hold, without collecting statistics.
+QUEUES = "/api/queues?disable_stats=true&enable_queue_totals=true"
 
 
 class ApiUnreachable(Exception):
@@ -128,23 +132,24 @@ class CommandFailed(Exception):
 class CommandLine:
     """RabbitMQ's tools on this host; they reach every node whose Erlang cookie is this host's."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, tool: str = "rabbitmqctl") -> None:
         self.module = module
+        self.tool = tool
 
     @staticmethod
     def installed() -> bool:
         return shutil.which("rabbitmqctl", path="/usr/sbin:/usr/bin:/sbin:/bin") is not None
 
     def run(self, *arguments: str, node: str | None = None, timeout: int = 60) -> str:
-        """Run rabbitmqctl. Every user of the host can read its arguments: no secret may be among them."""
-        command = ["/usr/sbin/rabbitmqctl", "--quiet", "--timeout", str(timeout)]
+        """Run the tool. Every user of the host can read its arguments: no secret may be among them."""
+        command = [f"/usr/sbin/{self.tool}", "--quiet", "--timeout", str(timeout)]
         if node:
             command += ["--node", node]
         rc, out, err = self.module.run_command([*command, *arguments])
         if rc != 0:
             lines = [line.strip() for line in (err.strip() or out.strip()).splitlines() if line.strip()]
             raise CommandFailed(
-                f"rabbitmqctl {arguments[0]}{f' on {node}' if node else ''}: {' '.join(lines[:3]) or f'exit code {rc}'}"
+                f"{self.tool} {arguments[0]}{f' on {node}' if node else ''}: {' '.join(lines[:3]) or f'exit code {rc}'}"
             )
         return out
 
@@ -153,5 +158,5 @@ class CommandLine:
         # Warnings may precede the document.
         start = min((position for position in (out.find("{"), out.find("[")) if position >= 0), default=-1)
         if start < 0:
-            raise CommandFailed(f"rabbitmqctl {arguments[0]} printed no JSON: {out[:200]}")
+            raise CommandFailed(f"{self.tool} {arguments[0]} printed no JSON: {out[:200]}")
         return json.loads(out[start:])

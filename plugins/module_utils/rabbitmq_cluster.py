@@ -86,12 +86,14 @@ def _alarm(alarm: Any) -> str:
     return f"alarm: {alarm}"
 
 
-def cluster_problems(snapshot: Snapshot, expected: list[str], registered: str = "nodes") -> list[str]:
-    """What keeps these nodes from being one healthy cluster, as sentences."""
+def cluster_problems(
+    snapshot: Snapshot, expected: list[str], registered: str = "nodes", leaving: list[str] | None = None
+) -> list[str]:
+    """What keeps these nodes from being one healthy cluster, as sentences. Nodes that are to leave may be there or not."""
     problems = []
     missing = sorted(set(expected) - set(snapshot.members))
     stopped = sorted((set(expected) & set(snapshot.members)) - set(snapshot.nodes_running))
-    foreign = sorted(set(snapshot.members) - set(expected))
+    foreign = sorted(set(snapshot.members) - set(expected) - set(leaving or []))
     if missing:
         problems.append(f"{_list(missing)} {_is(missing)} not in the cluster of {_list(snapshot.members)}")
     if stopped:
@@ -99,7 +101,7 @@ def cluster_problems(snapshot: Snapshot, expected: list[str], registered: str = 
     if foreign:
         problems.append(
             f"{_list(foreign)} {_is(foreign)} in the cluster but not in {registered}; "
-            "add the host to the group, or take the node out with `rabbitmqctl forget_cluster_node`"
+            "add the host to the group, or take the node out: put the host into the group rabbitmq_removed and run playbooks/scale.yml"
         )
     for node, others in sorted(snapshot.partitions.items()):
         problems.append(f"{node} is partitioned from {_list(others)}")
@@ -111,9 +113,14 @@ def cluster_problems(snapshot: Snapshot, expected: list[str], registered: str = 
     return problems
 
 
-def cluster_warnings(snapshot: Snapshot) -> list[str]:
+def cluster_warnings(snapshot: Snapshot, leaving: list[str] | None = None) -> list[str]:
     """What is no failure but wants to be seen to."""
     warnings = []
+    staying_on = sorted(set(snapshot.members) & set(leaving or []))
+    if staying_on:
+        warnings.append(
+            f"{_list(staying_on)} {_is(staying_on)} to leave the cluster and still there; run playbooks/scale.yml"
+        )
     versions = sorted(set(snapshot.versions.values()))
     if len(versions) > 1:
         warnings.append(
@@ -130,8 +137,11 @@ def queue_name(queue: dict[str, Any]) -> str:
     return f"{queue.get('vhost', '/')}:{queue.get('name', '')}"
 
 
-def queue_summary(queues: list[dict[str, Any]], group_size: int) -> dict[str, Any]:
-    """How many queues of each type there are, who leads them, and which quorum queues lack members."""
+def queue_summary(queues: list[dict[str, Any]], group_size: int, leaving: list[str] | None = None) -> dict[str, Any]:
+    """How many queues of each type there are, who leads them, and which quorum queues lack members.
+
+    A member that isn't online on a node that is to leave, perhaps because it is gone for good, is no lack.
+    """
     leaders: Counter[str] = Counter()
     short, offline = [], []
     for queue in queues:
@@ -143,8 +153,9 @@ def queue_summary(queues: list[dict[str, Any]], group_size: int) -> dict[str, An
         members, online = set(queue["members"]), set(queue.get("online") or [])
         if len(members) < group_size:
             short.append({"queue": queue_name(queue), "members": sorted(members), "wanted": group_size})
-        if members - online:
-            offline.append({"queue": queue_name(queue), "offline": sorted(members - online)})
+        absent = members - online - set(leaving or [])
+        if absent:
+            offline.append({"queue": queue_name(queue), "offline": sorted(absent)})
     return {
         "queues_by_type": dict(sorted(Counter(queue.get("type", "unknown") for queue in queues).items())),
         "leaders": dict(sorted(leaders.items())),
@@ -159,7 +170,7 @@ def queue_problems(summary: dict[str, Any], shown: int = 3) -> list[str]:
     if short:
         named = ", ".join(f"{each['queue']} has {len(each['members'])} of {each['wanted']}" for each in short[:shown])
         problems.append(
-            f"{_count(short, 'quorum queue')} with too few members: {named}; `rabbitmq-queues grow` adds them"
+            f"{_count(short, 'quorum queue')} with too few members: {named}; playbooks/messaging.yml adds them"
         )
     if offline:
         named = ", ".join(f"{each['queue']} on {_list(each['offline'])}" for each in offline[:shown])
@@ -210,6 +221,35 @@ def plan_joins(views: list[NodeView], expected: list[str]) -> tuple[str, list[st
     seeds = sorted((view.node for view in clusters[chosen]), key=lambda node: order.get(node, len(order)))
     outside = [view.node for view in views if frozenset(view.members) != chosen]
     return seeds[0], sorted(outside, key=lambda node: order.get(node, len(order)))
+
+
+# Taking nodes out --------------------------------------------------------------------------------
+
+
+def removal_problems(
+    snapshot: Snapshot, staying: list[str], leaving: list[str], queues: list[dict[str, Any]]
+) -> list[str]:
+    """Why these nodes can't be taken out yet."""
+    problems = []
+    both = sorted(set(staying) & set(leaving))
+    if both:
+        problems.append(f"{_list(both)} {_is(both)} to stay and to leave")
+    stopped = sorted(set(staying) - set(snapshot.nodes_running))
+    if stopped:
+        problems.append(
+            f"{_list(stopped)}, which {_is(stopped)} to stay, {'does' if len(stopped) == 1 else 'do'}n't run; start it first"
+        )
+    holding = sorted(
+        queue_name(queue)
+        for queue in queues
+        if queue.get("type") == "quorum" and set(queue.get("members") or []) & set(leaving)
+    )
+    if holding:
+        problems.append(
+            f"{_count(holding, 'quorum queue')} still {'has' if len(holding) == 1 else 'have'} a member there ({_list(holding[:3])}); "
+            "rabbitmq_queue_members moves it away"
+        )
+    return problems
 
 
 # Words -------------------------------------------------------------------------------------------

@@ -57,7 +57,9 @@ _PAIR = re.compile(
     re.IGNORECASE,
 )
 _OPTION = re.compile(rf"(?<!\S)(--?[\w-]+)(\s+)(?!-)({_QUOTED}|\S+)")
-_CONFIGURED = re.compile(r"\b(requirepass|masterauth|sentinel auth-pass \S+)([ \t]+)\\*[\"']?(?!\[redacted\])[^\s\"']+")
+_CONFIGURED = re.compile(
+    r"\b(requirepass|masterauth|sentinel (?:auth-pass \S+|sentinel-pass))([ \t]+)\\*[\"']?(?!\[redacted\])[^\s\"']+"
+)
 _IDENTIFIED = re.compile(r"\b(IDENTIFIED BY|PASSWORD)(\s+)(E?'(?:[^'\\]|\\.|'')*')", re.IGNORECASE)
 
 

@@ -9,7 +9,7 @@ A layout is valid when
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
 
 SLOTS = 16384
@@ -60,6 +60,29 @@ class Layout:
         }
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a cluster with data is changed into: its masters, of each replica its master, and who takes over from whom.
+
+    A promoted replica takes the slots of a master that goes; nothing is copied. What else has to be a master and is a replica
+    (`reset`) becomes an empty node first.
+    """
+
+    masters: tuple[str, ...]
+    master_of: dict[str, str]
+    promoted: dict[str, str] = field(default_factory=dict)
+    reset: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Move:
+    """Slots that go from one master to another."""
+
+    source: str
+    target: str
+    slots: tuple[int, ...]
+
+
 def masters_per_domain(masters: int) -> int:
     """How many of the masters one failure domain may have so that its loss leaves a majority."""
     return (masters - 1) // 2
@@ -79,12 +102,10 @@ def check_nodes(nodes: list[Node]) -> None:
             raise LayoutError(f"The {what} {', '.join(twice)} is used by more than one node; each node needs its own.")
 
 
-def plan(nodes: list[Node], replicas_per_master: int = 1) -> Layout:
-    """The layout for nodes that are all free. The same nodes give the same layout, in whatever order they come."""
+def count_masters(nodes: list[Node], replicas_per_master: int) -> int:
+    """How many of the nodes are masters."""
     if replicas_per_master < 0:
         raise LayoutError(f"replicas_per_master is {replicas_per_master}; it can't be negative.")
-    check_nodes(nodes)
-    nodes = sorted(nodes, key=lambda node: node.name)
     group_size = 1 + replicas_per_master
     masters = len(nodes) // group_size
     if masters < MINIMUM_MASTERS:
@@ -92,6 +113,14 @@ def plan(nodes: list[Node], replicas_per_master: int = 1) -> Layout:
             f"{len(nodes)} nodes make {masters} masters with {replicas_per_master} replicas each; a cluster needs at least "
             f"{MINIMUM_MASTERS} masters, so at least {MINIMUM_MASTERS * group_size} nodes."
         )
+    return masters
+
+
+def plan(nodes: list[Node], replicas_per_master: int = 1) -> Layout:
+    """The layout for nodes that are all free. The same nodes give the same layout, in whatever order they come."""
+    check_nodes(nodes)
+    nodes = sorted(nodes, key=lambda node: node.name)
+    masters = count_masters(nodes, replicas_per_master)
     in_domain: dict[str, list[Node]] = defaultdict(list)
     for node in nodes:
         in_domain[node.domain].append(node)
@@ -104,8 +133,8 @@ def plan(nodes: list[Node], replicas_per_master: int = 1) -> Layout:
     return Layout(dict(zip([node.name for node in chosen], split_slots(masters), strict=True)), links)
 
 
-def _masters_by_domain(sizes: dict[str, int], masters: int, replicas: int) -> dict[str, int]:
-    """How many masters each failure domain gets.
+def _most_masters(sizes: dict[str, int], masters: int, replicas: int) -> dict[str, int]:
+    """How many masters each failure domain may have at most.
 
     Replicas fit exactly when in each domain (its replicas + the replicas its masters need) <= all replicas: both compete
     for what is outside the domain. With s nodes and m masters in the domain this is s + (replicas - 1) * m <= nodes - masters.
@@ -126,6 +155,12 @@ def _masters_by_domain(sizes: dict[str, int], masters: int, replicas: int) -> di
             f"a majority of the masters and each master's replicas are elsewhere: one domain may have at most {cap} of the masters. "
             f"Use more failure domains, spread the nodes evenly, or change the number of nodes."
         )
+    return most
+
+
+def _masters_by_domain(sizes: dict[str, int], masters: int, replicas: int) -> dict[str, int]:
+    """How many masters each failure domain gets."""
+    most = _most_masters(sizes, masters, replicas)
     quota = dict.fromkeys(sizes, 0)
     for _unused in range(masters):
         domain = min((d for d in sizes if quota[d] < most[d]), key=lambda d: (quota[d], quota[d] - sizes[d], d))
@@ -213,6 +248,225 @@ def assign(masters: list[Node], free: list[Node], existing: dict[str, str], node
         replicas[master.name].append(node.name)
         links[node.name] = master.name
     return links
+
+
+# --------------------------------------------------------------------------------------------------------------- resizing
+
+
+def resize(nodes: list[Node], slots: dict[str, int], master_of: dict[str, str], replicas_per_master: int = 1) -> Target:
+    """The valid layout for `nodes` that is nearest to the one that runs.
+
+    `slots` says of each master how many slots it has, `master_of` of each replica its master; both may name nodes that aren't in
+    `nodes` (they go). Masters stay masters where they may. If more are needed, a replica of a master that goes takes over, then
+    come free nodes, and only then replicas of masters that stay. Asked again while it is being carried out it gives the same.
+    """
+    check_nodes(nodes)
+    nodes = sorted(nodes, key=lambda node: node.name)
+    masters = count_masters(nodes, replicas_per_master)
+    by_name = {node.name: node for node in nodes}
+    room = _most_masters(Counter(node.domain for node in nodes), masters, replicas_per_master)
+    followers = Counter(master_of.values())
+    chosen: list[str] = []
+    promoted: dict[str, str] = {}
+
+    def take(name: str) -> bool:
+        """Make it a master, if another one is needed and its failure domain may have one more."""
+        domain = by_name[name].domain
+        if len(chosen) == masters or name in chosen or room[domain] <= 0:
+            return False
+        room[domain] -= 1
+        chosen.append(name)
+        return True
+
+    # Who stays first, and then those with most slots: one that is half emptied already goes on being emptied.
+    owners = sorted((name for name in slots if slots[name]), key=lambda name: (name not in by_name, -slots[name], name))
+    candidates = {
+        master: [
+            name
+            for name in (master, *sorted(replica for replica, its in master_of.items() if its == master))
+            if name in by_name
+        ]
+        for master in owners
+    }
+    for master, keeper in _keep_data(
+        candidates, {name: node.domain for name, node in by_name.items()}, room, masters
+    ).items():
+        take(keeper)
+        if keeper != master:
+            promoted[keeper] = master
+    free = [name for name in by_name if name not in owners and name not in master_of]
+    for _unused in range(masters - len(chosen)):
+        best = min(
+            (name for name in free if name not in chosen and room[by_name[name].domain] > 0),
+            key=lambda name: (-followers[name], -room[by_name[name].domain], name),
+            default=None,
+        )
+        if best is not None:
+            take(best)
+    # What is left is a replica; one of the master that can spare it best.
+    reset = [
+        name
+        for name in sorted(
+            (name for name in by_name if name in master_of), key=lambda name: (-followers[master_of[name]], name)
+        )
+        if take(name)
+    ]
+    # Who followed a master that goes, and that master itself, follow the one that took over.
+    heir = {old: new for new, old in promoted.items()}
+    current = {name: heir.get(name) or heir.get(master_of.get(name, ""), master_of.get(name, "")) for name in by_name}
+    links = _keep_or_match(
+        [by_name[name] for name in chosen],
+        [node for node in nodes if node.name not in chosen],
+        {name: master for name, master in current.items() if master in chosen and name not in chosen},
+        replicas_per_master,
+    )
+    return Target(tuple(sorted(chosen)), links, promoted, tuple(reset))
+
+
+def _keep_data(
+    candidates: dict[str, list[str]], domain: dict[str, str], room: dict[str, int], most: int
+) -> dict[str, str]:
+    """Who keeps each master's slots: itself or one of its replicas, so that no failure domain gets more than its room.
+
+    A bipartite matching of the masters' data to places in failure domains. Masters stay where they can; where one can't, another may have to
+    hand over too (an augmenting path), which costs a failover and spares moving the data.
+    """
+    keeper: dict[str, str] = {}
+
+    def occupants(where: str) -> list[str]:
+        return [master for master, name in keeper.items() if domain[name] == where]
+
+    def place(master: str, seen: set[str]) -> bool:
+        open_ones = [name for name in candidates[master] if domain[name] not in seen]
+        for name in open_ones:
+            if len(occupants(domain[name])) < room[domain[name]]:
+                keeper[master] = name
+                return True
+        for name in open_ones:
+            if domain[name] in seen:
+                continue
+            seen.add(domain[name])
+            for other in occupants(domain[name]):
+                if other != master and place(other, seen):
+                    keeper[master] = name
+                    return True
+        return False
+
+    first = list(candidates)[:most]
+    for master in first:
+        if master in candidates[master] and len(occupants(domain[master])) < room[domain[master]]:
+            keeper[master] = master
+    for master in [*first, *list(candidates)[most:]]:
+        if len(keeper) < most and master not in keeper:
+            place(master, set())
+    return keeper
+
+
+def _keep_or_match(masters: list[Node], rest: list[Node], current: dict[str, str], replicas: int) -> dict[str, str]:
+    """A master outside its domain for each node of `rest`: the one it has where possible, `replicas` for each master.
+
+    A bipartite matching that begins with the links there are; a shortest alternating path re-points as few as possible.
+    """
+    domain = {node.name: node.domain for node in (*masters, *rest)}
+    links: dict[str, str] = {}
+    replicas_of: dict[str, list[str]] = {master.name: [] for master in masters}
+
+    def link(replica: str, master: str) -> None:
+        if replica in links:
+            replicas_of[links[replica]].remove(replica)
+        links[replica] = master
+        replicas_of[master].append(replica)
+
+    for name, master in sorted(current.items()):
+        if domain[name] != domain[master] and len(replicas_of[master]) < replicas:
+            link(name, master)
+    for needy in sorted(master.name for master in masters):
+        while len(replicas_of[needy]) < replicas:
+            path = _path_to_free(needy, rest, links, domain)
+            if not path:
+                break
+            for replica, master in path:
+                link(replica, master)
+    for node in rest:
+        if node.name in links:
+            continue
+        outside = [master.name for master in masters if master.domain != node.domain]
+        if current.get(node.name) in outside:
+            link(node.name, current[node.name])
+        elif outside:
+            link(
+                node.name,
+                min(
+                    outside,
+                    key=lambda name: (
+                        len(replicas_of[name]),
+                        node.domain in [domain[other] for other in replicas_of[name]],
+                        name,
+                    ),
+                ),
+            )
+    return links
+
+
+def _path_to_free(needy: str, rest: list[Node], links: dict[str, str], domain: dict[str, str]) -> list[tuple[str, str]]:
+    """Who has to be linked to whom so that `needy` gets one more replica and nobody else loses one; [] if that can't be."""
+    parent: dict[str, tuple[str, str]] = {}  # who loses a replica -> that replica, and the master that gets it
+    open_masters = deque([needy])
+    # A free node ends the path: those come first.
+    ranked = sorted(rest, key=lambda node: (node.name in links, node.name))
+    while open_masters:
+        master = open_masters.popleft()
+        for node in ranked:
+            if node.domain == domain[master] or links.get(node.name) == master:
+                continue
+            if node.name not in links:
+                path = [(node.name, master)]
+                while master != needy:
+                    path.append(parent[master])
+                    master = parent[master][1]
+                return path
+            loser = links[node.name]
+            if loser != needy and loser not in parent:
+                parent[loser] = (node.name, master)
+                open_masters.append(loser)
+    return []
+
+
+def fair_shares(owned: dict[str, int], masters: list[str]) -> dict[str, int]:
+    """How many slots each master should have; who has most now gets the odd ones."""
+    least, odd = divmod(SLOTS, len(masters))
+    ranked = sorted(masters, key=lambda name: (-owned.get(name, 0), name))
+    return {name: least + (index < odd) for index, name in enumerate(ranked)}
+
+
+def is_even(owned: dict[str, int], tolerance_percent: int) -> bool:
+    """Whether no master has much more or less than its share."""
+    if not owned:
+        return True
+    share = SLOTS / len(owned)
+    allowed = max(1, share * tolerance_percent / 100)
+    return all(abs(count - share) <= allowed for count in owned.values())
+
+
+def slot_moves(owned: dict[str, tuple[tuple[int, int], ...]], masters: list[str]) -> list[Move]:
+    """The fewest slots that have to move so that `masters` have all of them, evenly."""
+    slots = {
+        name: [slot for first, last in ranges for slot in range(first, last + 1)] for name, ranges in owned.items()
+    }
+    counts = {name: len(its) for name, its in slots.items()}
+    shares = fair_shares(counts, masters)
+    spare = {name: counts[name] - shares.get(name, 0) for name in sorted(counts) if counts[name] > shares.get(name, 0)}
+    moves = []
+    for target in sorted(masters):
+        missing = shares[target] - counts.get(target, 0)
+        while missing > 0:
+            source = max(spare, key=lambda name: spare[name])
+            count = min(missing, spare[source])
+            moves.append(Move(source, target, tuple(slots[source][-count:])))
+            del slots[source][-count:]
+            spare[source] -= count
+            missing -= count
+    return moves
 
 
 def violations(masters: list[str], master_of: dict[str, str], nodes: list[Node], replicas_per_master: int) -> list[str]:

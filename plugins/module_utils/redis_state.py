@@ -1,23 +1,12 @@
 # Apache License 2.0 (see LICENSE)
-"""What the nodes of a Redis Cluster say, what that means, and what to do next. Pure.
-
-`next_step` is all the thinking of the module redis_cluster: observe, do what it says, observe again, until it says done. It keeps no
-memory of its own, so it goes on where a killed run stopped.
-"""
+"""What the nodes of a Redis Cluster say and what that means. Pure. What to do about it is in redis_steps."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ansible_collections.sutazai.platform.plugins.module_utils.redis_layout import (
-    SLOTS,
-    Layout,
-    LayoutError,
-    Node,
-    assign,
-    violations,
-)
+from ansible_collections.sutazai.platform.plugins.module_utils.redis_layout import SLOTS, Move, Node, violations
 
 
 class Refusal(Exception):
@@ -66,6 +55,11 @@ class Observation:
     loading: bool = False
     version: str = ""
     persistence: tuple[str, ...] = ()
+    dataset_bytes: int = 0
+    used_bytes: int = 0
+    maxmemory_bytes: int = 0
+    #: Of slots that are half moved, how many of their keys this node has.
+    half_moved: dict[int, int] = field(default_factory=dict)
 
     @property
     def me(self) -> Member:
@@ -143,6 +137,9 @@ def observation(node: Node, node_id: str, cluster_info: str, cluster_nodes: str,
         loading=general.get("loading", "0") != "0",
         version=general.get("redis_version", ""),
         persistence=tuple(persistence),
+        dataset_bytes=int(general.get("used_memory_dataset", 0)),
+        used_bytes=int(general.get("used_memory", 0)),
+        maxmemory_bytes=int(general.get("maxmemory", 0)),
     )
 
 
@@ -151,7 +148,13 @@ def slots_text(ranges: tuple[tuple[int, int], ...]) -> str:
     return " ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
 
 
-def _covered(seen: list[Observation]) -> int:
+def flagged_slots(seen: list[Observation]) -> list[int]:
+    """Slots that some node marks as being moved."""
+    return sorted({int(text.split("-", 1)[0]) for one in seen for text in one.me.moving})
+
+
+def covered(seen: list[Observation]) -> int:
+    """How many slots these nodes serve."""
     slots: set[int] = set()
     for one in seen:
         for first, last in one.me.slots:
@@ -182,255 +185,56 @@ def roles(seen: dict[str, Observation]) -> dict[str, str]:
     return {one.name: "replica" if one.me.is_replica else "master" for one in seen.values() if not one.error}
 
 
-# --------------------------------------------------------------------------------------------------------------- deciding
+# ------------------------------------------------------------------------------------------------------------------ steps
 
 
 @dataclass(frozen=True)
 class Action:
-    """One command on one node."""
+    """One command on one node. An error that contains `unless` says that it was done already."""
 
     node: str
     command: tuple
     text: str
+    unless: str = ""
 
 
 @dataclass(frozen=True)
 class Step:
-    """done: the cluster is whole. act: do this now. wait: what was done needs time (`why`). blocked: someone doesn't answer."""
+    """done: the cluster is as it should be. act: do this now. move: move these slots, `left` of all that have to move.
+    wait: what was done needs time (`why`). blocked: someone doesn't answer."""
 
     kind: str
     actions: tuple[Action, ...] = ()
     why: str = ""
     warnings: tuple[str, ...] = ()
+    moves: tuple[Move, ...] = ()
+    left: int = 0
 
 
-RESET_HINT = "If nothing on it is needed any more, empty it (FLUSHALL, then CLUSTER RESET HARD) or stop it and remove its data directory's files."
-
-
-def next_step(nodes: list[Node], planned: Layout, seen: dict[str, Observation]) -> Step:
-    """What brings the observed nodes closer to one whole cluster, or Refusal."""
-    answered = [seen[node.name] for node in nodes if not seen[node.name].error]
-    silent = [seen[node.name] for node in nodes if seen[node.name].error]
-    lost = _check_strangers(nodes, answered, silent)
-    if silent:
-        return _with_silent(answered, silent)
-    loading = [one.name for one in answered if one.loading]
-    if loading:
-        return Step("wait", why=f"{', '.join(loading)} still loads its data.")
-    owners = [one for one in answered if one.me.slots]
-    _check_owners(planned, answered, owners)
-    if _covered(owners) < SLOTS:
-        return _give_slots(nodes, planned, answered)
-    return (
-        _meet(nodes, answered, owners)
-        or _forget(answered, lost)
-        or _replicate(nodes, planned, answered, owners)
-        or _settle(answered)
-    )
-
-
-def _check_strangers(nodes: list[Node], answered: list[Observation], silent: list[Observation]) -> set[str]:
-    """Refuse members that aren't ours; return the ids of members whose place an empty node has taken (a rebuilt host)."""
-    ours = {one.id for one in answered}
-    addresses = {node.address for node in nodes}
-    silent_addresses = {one.address for one in silent}
-    lost = set()
+def settle(answered: list[Observation], ignoring: frozenset[str] = frozenset()) -> Step:
+    """Wait until all agree that all is well; what they think of the members `ignoring` (ids) doesn't count."""
     for one in answered:
-        for member in one.others.values():
-            if member.id in ours or member.address in silent_addresses:
-                continue
-            if "noaddr" not in member.flags and member.address not in addresses:
-                raise Refusal(
-                    f"{one.name} ({one.address}) belongs to a cluster with {member.address}, which is not one of the nodes given. Is that "
-                    f"another cluster, or is a host missing in the inventory's group? Nothing was changed. {RESET_HINT}"
-                )
-            if silent:
-                continue
-            if member.slots and member.failed:
-                raise Refusal(
-                    f"The member {member.id} ({member.address}) is gone with the slots {slots_text(member.slots)} and no replica took them "
-                    f"over, says {one.name}. Its data is not in the cluster any more; restore it from its data directory or a backup."
-                )
-            lost.add(member.id)
-    return lost
-
-
-def _with_silent(answered: list[Observation], silent: list[Observation]) -> Step:
-    """Members that don't answer are no reason to touch a cluster that exists, and no cluster is made without them."""
-    why = _reasons(silent)
-    names = ", ".join(one.name for one in silent)
-    known = {member.address for one in answered for member in one.members.values()}
-    missing = [one for one in silent if one.address not in known]
-    view = max((one for one in answered), key=lambda one: len(one.members), default=None)
-    if view and not missing:
-        slots = {
-            slot for member in view.members.values() for first, last in member.slots for slot in range(first, last + 1)
-        }
-        if len(slots) == SLOTS and view.state == "ok":
-            return Step("done", warnings=(f"The cluster exists, but {names} doesn't answer: {why}",))
-    return Step(
-        "blocked",
-        why=f"{names} of {len(answered) + len(silent)} members can't be talked to, and the cluster isn't formed without them. {why} "
-        "Cure that, or run on all hosts of the group (is this run limited to some?).",
-    )
-
-
-def _reasons(silent: list[Observation]) -> str:
-    """The different errors, each once."""
-    reasons = {one.error.split(": ", 1)[-1].replace(one.address, "").strip(): one for one in reversed(silent)}
-    return " ".join(one.error if one.error.endswith(".") else f"{one.error}." for one in reversed(reasons.values()))
-
-
-def _check_owners(planned: Layout, answered: list[Observation], owners: list[Observation]) -> None:
-    """Refuse slots and keys that a half-made cluster of ours can't have."""
-    whole = _covered(owners) == SLOTS
-    ids = {one.id for one in owners}
-    joined = all(ids <= set(one.members) for one in owners)
-    if not (whole and joined):
-        for one in owners:
-            if one.me.slots != (planned.slots.get(one.name),):
-                wanted = planned.slots.get(one.name)
-                raise Refusal(
-                    f"{one.name} ({one.address}) already has the slots {slots_text(one.me.slots)} ({one.keys} keys); these nodes' layout "
-                    f"gives it {f'{wanted[0]}-{wanted[1]}' if wanted else 'none'}. It belongs to another cluster, or the inventory changed "
-                    f"while the cluster was being made. Nothing was changed. {RESET_HINT}"
-                )
-    for one in answered:
-        if one.keys and not one.me.slots and not one.me.is_replica:
-            raise Refusal(
-                f"{one.name} ({one.address}) is in no cluster but holds {one.keys} keys. They are never overwritten: nothing was "
-                f"changed. {RESET_HINT}"
-            )
-
-
-def _give_slots(nodes: list[Node], planned: Layout, answered: list[Observation]) -> Step:
-    """Epochs and slots before the nodes meet: so the masters never argue about them."""
-    by_name = {one.name: one for one in answered}
-    actions = []
-    for number, (name, (first, last)) in enumerate(planned.slots.items(), start=1):
-        one = by_name[name]
-        if one.me.slots:
-            continue
-        if one.me.is_replica:
-            raise Refusal(
-                f"{name} ({one.address}) has to become a master but is a replica of another node. Nothing was changed. {RESET_HINT}"
-            )
-        if not one.others and not one.me.epoch:
-            actions.append(
-                Action(name, ("CLUSTER", "SET-CONFIG-EPOCH", number), f"{name}: take configuration epoch {number}")
-            )
-        actions.append(
-            Action(name, ("CLUSTER", "ADDSLOTSRANGE", first, last), f"{name}: take the slots {first}-{last}")
-        )
-    if not actions:
-        # Each planned master has its range, yet slots are missing: the nodes changed under our hands.
-        return Step("wait", why="The slots don't add up yet.")
-    return Step("act", tuple(actions))
-
-
-def _meet(nodes: list[Node], answered: list[Observation], owners: list[Observation]) -> Step | None:
-    """Every node is introduced to the one that most know already."""
-    ids = {one.id for one in answered}
-    strangers = [one for one in answered if not ids <= {one.id, *one.others}]
-    if not strangers:
-        return None
-    known_by = Counter(key for one in answered for key in one.others)
-    first = max(owners, key=lambda one: (known_by[one.id], len(one.others)))
-    address = {node.name: node for node in nodes}
-    actions = tuple(
-        Action(
-            first.name,
-            ("CLUSTER", "MEET", address[one.name].host, address[one.name].port),
-            f"{first.name}: meet {one.name} ({one.address})",
-        )
-        for one in answered
-        if one is not first and (one.id not in first.others or first.id not in one.others)
-    )
-    if actions:
-        return Step("act", actions)
-    return Step("wait", why=f"{', '.join(one.name for one in strangers)} doesn't know all others yet.")
-
-
-def _forget(answered: list[Observation], lost: set[str]) -> Step | None:
-    """Members that an empty node has replaced. Told to all at once: gossip brings a forgotten one back after a minute."""
-    if not lost:
-        return None
-    unsure = [
-        one.name
-        for one in answered
-        for key in lost
-        if key in one.others and not one.others[key].failed and "noaddr" not in one.others[key].flags
-    ]
-    if unsure:
-        return Step("wait", why=f"{', '.join(sorted(set(unsure)))} still counts a member that was replaced as alive.")
-    actions = []
-    for one in answered:
-        for key in sorted(lost & set(one.others)):
-            if one.me.master_id == key:
-                return Step("wait", why=f"{one.name} still replicates from a member that was replaced.")
-            actions.append(
-                Action(one.name, ("CLUSTER", "FORGET", key), f"{one.name}: forget the lost member {key[:8]}")
-            )
-    return Step("act", tuple(actions))
-
-
-def _replicate(
-    nodes: list[Node], planned: Layout, answered: list[Observation], owners: list[Observation]
-) -> Step | None:
-    """Give nodes without slots their master: the planned one, or if the cluster has other masters by now the neediest."""
-    names = {one.id: one.name for one in answered}
-    existing = {one.name: names.get(one.me.master_id, "") for one in answered if one.me.is_replica}
-    free = {one.name for one in answered if not one.me.is_replica and not one.me.slots}
-    if not free:
-        return None
-    masters = {one.name for one in owners}
-    if masters == set(planned.slots) and all(
-        planned.master_of.get(name) == master for name, master in existing.items()
-    ):
-        links = {name: planned.master_of[name] for name in sorted(free)}
-    else:
-        try:
-            links = assign(
-                [node for node in nodes if node.name in masters],
-                [node for node in nodes if node.name in free],
-                existing,
-                nodes,
-            )
-        except LayoutError as error:
-            raise Refusal(str(error)) from error
-    id_of = {one.name: one.id for one in answered}
-    return Step(
-        "act",
-        tuple(
-            Action(name, ("CLUSTER", "REPLICATE", id_of[master]), f"{name}: become a replica of {master}")
-            for name, master in links.items()
-        ),
-    )
-
-
-def _settle(answered: list[Observation]) -> Step:
-    for one in answered:
-        failed = [member.address for member in one.others.values() if member.failed]
+        failed = [member.address for member in one.others.values() if member.failed and member.id not in ignoring]
         if failed:
             return Step("wait", why=f"{one.name} counts {', '.join(failed)} as failed.")
         if one.state != "ok":
             return Step("wait", why=f"{one.name} reports the cluster's state as '{one.state}'.")
         if one.me.is_replica and not one.link_up:
             return Step("wait", why=f"{one.name} isn't in sync with its master yet.")
-    odd = disagreeing(answered)
+    odd = disagreeing(answered, ignoring)
     if odd:
         return Step("wait", why=f"{', '.join(odd)} doesn't see the same roles and slots as the others yet.")
     return Step("done")
 
 
-def disagreeing(answered: list[Observation]) -> list[str]:
+def disagreeing(answered: list[Observation], ignoring: frozenset[str] = frozenset()) -> list[str]:
     """Nodes whose view of roles and slots isn't the most common one."""
 
     def view(one: Observation) -> frozenset:
         return frozenset(
             (key, member.master_id, member.slots if not member.is_replica else ())
             for key, member in one.members.items()
-            if "handshake" not in member.flags
+            if "handshake" not in member.flags and key not in ignoring
         )
 
     views = {one.name: view(one) for one in answered}
@@ -483,9 +287,15 @@ def assess(
         if not one.me.is_replica and not one.me.slots:
             problems.append(f"{one.name} is a master without slots: it serves nothing and protects nothing.")
     problems.extend(f"{name} is counted as failed by other members." for name in sorted(failed))
-    covered = _covered(answered) if answered else 0
-    if covered < SLOTS:
-        problems.append(f"{SLOTS - covered} of {SLOTS} slots are served by no node that answers.")
+    served = covered(answered) if answered else 0
+    half = flagged_slots(answered)
+    if half:
+        problems.append(
+            f"{len(half)} slots are half moved (the first is {half[0]}): moving them was interrupted. The playbook that moved them goes on "
+            "from there."
+        )
+    if served < SLOTS:
+        problems.append(f"{SLOTS - served} of {SLOTS} slots are served by no node that answers.")
     odd = disagreeing(answered) if answered else []
     if odd:
         problems.append(f"{', '.join(odd)} doesn't see the same roles and slots as the others.")
@@ -521,7 +331,7 @@ def assess(
         "masters": masters,
         "replicas": sorted(master_of),
         "members": members,
-        "slots_covered": covered,
+        "slots_covered": served,
         "views_agree": not odd,
         "failed_members": sorted(failed),
         "unreachable_members": sorted(one.name for one in seen.values() if one.error),
@@ -546,6 +356,9 @@ def replica_to_promote(seen: dict[str, Observation], name: str, max_lag_bytes: i
             reasons.append(f"{one.name} still loads its data.")
         elif one.state != "ok":
             reasons.append(f"{one.name} reports the cluster's state as '{one.state}'.")
+        elif one.members[master.id].slots != master.me.slots:
+            # It would claim the slots that it knows of, also one that has just been given away, whose new owner would then drop its keys.
+            reasons.append(f"{one.name} doesn't know yet which slots {name} has.")
         elif master.offset - one.offset > max_lag_bytes:
             reasons.append(f"{one.name} is {master.offset - one.offset} bytes behind.")
         else:

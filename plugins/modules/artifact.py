@@ -50,6 +50,12 @@ options:
     description: The file's own URL.
     type: str
     default: ""
+  switch:
+    description:
+      - Whether O(destination) becomes a link to it. V(false) only has it on the host, verified and unpacked, beside the version that is
+        in use.
+    type: bool
+    default: true
   keep_versions:
     description: How many versions stay installed, this one included.
     type: int
@@ -194,10 +200,10 @@ def run(module, result):
     result["previous"] = os.readlink(p["destination"]) if os.path.islink(p["destination"]) else ""
     installed = lib.is_installed(final, sha256, member)
     linked = lib.is_linked(p["destination"], target)
-    result["changed"] = not (installed and linked)
+    result["changed"] = not (installed and (linked or not p["switch"]))
     result["diff"] = {
         "before": f"{p['destination']} -> {result['previous'] or 'nothing'}\n",
-        "after": f"{p['destination']} -> {target}\n",
+        "after": f"{p['destination']} -> {target if p['switch'] else result['previous'] or 'nothing'}\n",
     }
     if not installed and p["bundle"] and not p["local_file"]:
         result["needs_file"] = True
@@ -223,6 +229,8 @@ def run(module, result):
         finally:
             if os.path.exists(path):
                 os.unlink(path)
+    if not p["switch"]:
+        return
     lib.link(p["destination"], target)
     result["removed_versions"] = lib.superfluous(base, p["version"], p["keep_versions"])
     for name in result["removed_versions"]:
@@ -241,6 +249,7 @@ def main():
             "bundle": {"type": "str", "default": ""},
             "mirror": {"type": "str", "default": ""},
             "url": {"type": "str", "default": ""},
+            "switch": {"type": "bool", "default": True},
             "keep_versions": {"type": "int", "default": 2},
             "timeout_seconds": {"type": "int", "default": 60},
             "root": {"type": "path", "default": "/opt/sutazai"},

@@ -11,7 +11,8 @@ description:
   - Unpacks the part of a bundle made by C(playbooks/bundle.yml) that holds the Debian packages for this host's release, and
     makes it apt's only source through C(/etc/apt/apt.conf.d/99sutazai-bundle). The host's own sources stay as they are and are
     not asked.
-  - Without a bundle, takes this back and has apt read its own sources again.
+  - Without a bundle, takes this back and has apt read its own sources again. When these can't be read, it fails and leaves the bundle
+    in use.
   - An action plugin brings the file; the module only works through it.
 options:
   bundle:
@@ -56,8 +57,10 @@ import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sutazai.platform.plugins.module_utils import artifact as lib
+from ansible_collections.sutazai.platform.plugins.module_utils import host
 
 REPOSITORY = "/var/cache/sutazai/packages"
+# The last to come and the last to go: while it is there, something is left to be taken back.
 CONFIGURATION = "/etc/apt/apt.conf.d/99sutazai-bundle"
 SOURCES = "/etc/apt/sutazai-bundle.d"
 FILES = {
@@ -72,6 +75,10 @@ FILES = {
     ),
 }
 
+UPDATE = ["apt-get", "update", "-o", "APT::Update::Error-Mode=any"]
+# Whatever CONFIGURATION says.
+OF_OWN_SOURCES = ["-o", "Dir::Etc::sourcelist=sources.list", "-o", "Dir::Etc::sourceparts=sources.list.d"]
+
 
 def release(module):
     values = {}
@@ -81,14 +88,6 @@ def release(module):
             values[key] = value.strip('"')
     _rc, architecture, _err = module.run_command(["dpkg", "--print-architecture"], check_rc=True)
     return f"{values.get('VERSION_CODENAME', 'unknown')}-{architecture.strip()}"
-
-
-def content(path):
-    try:
-        with open(path, encoding="utf-8") as handle:
-            return handle.read()
-    except OSError:
-        return ""
 
 
 def write(path, text):
@@ -129,24 +128,36 @@ def unpack(path, sha256):
         shutil.rmtree(incoming, ignore_errors=True)
 
 
+def restore(module):
+    """Have apt read the host's own sources again."""
+    if os.path.exists(CONFIGURATION):
+        rc, _out, err = module.run_command([*UPDATE, *OF_OWN_SOURCES])
+        if rc:
+            raise lib.ArtifactError(
+                "No bundle is set any more (platform_artifact_bundle, base_package_bundle), but the host's own apt sources can't be read: "
+                f"{err.strip()} apt keeps reading the bundle that was unpacked in {REPOSITORY}. Mend the sources in /etc/apt, or set the "
+                "bundle again."
+            )
+    for name in (REPOSITORY, SOURCES):
+        if os.path.isdir(name):
+            shutil.rmtree(name)
+    if os.path.exists(CONFIGURATION):
+        os.unlink(CONFIGURATION)
+
+
 def run(module, result):
     bundle, sha256, path = module.params["bundle"], module.params["repository_sha256"], module.params["local_file"]
     result["release"] = release(module)
     if not bundle:
-        present = [name for name in (CONFIGURATION, SOURCES, REPOSITORY) if os.path.exists(name)]
-        result["changed"] = bool(present)
-        if present and not module.check_mode:
-            for name in present:
-                shutil.rmtree(name) if os.path.isdir(name) else os.unlink(name)
-            rc, _out, err = module.run_command(["apt-get", "update"])
-            if rc:
-                module.warn(
-                    f"The bundle's packages were removed; the host's own sources can't be read yet: {err.strip()}"
-                )
+        result["changed"] = any(os.path.exists(name) for name in (CONFIGURATION, SOURCES, REPOSITORY))
+        if result["changed"] and not module.check_mode:
+            result["active"] = os.path.exists(CONFIGURATION)  # should this fail
+            restore(module)
+            result["active"] = False
         return
     result["active"] = True
-    unpacked = bool(sha256) and content(f"{REPOSITORY}/.sha256") == sha256
-    configured = all(content(name) == text for name, text in FILES.items())
+    unpacked = bool(sha256) and host.text(f"{REPOSITORY}/.sha256") == sha256
+    configured = all(host.text(name) == text for name, text in FILES.items())
     result["changed"] = not (unpacked and configured)
     result["needs_file"] = not unpacked and not path
     if module.check_mode or not result["changed"] or result["needs_file"]:
@@ -155,7 +166,7 @@ def run(module, result):
         unpack(path, sha256)
     for name, text in FILES.items():
         write(name, text)
-    rc, _out, err = module.run_command(["apt-get", "update", "-o", "APT::Update::Error-Mode=any"])
+    rc, _out, err = module.run_command(UPDATE)
     if rc:
         raise lib.ArtifactError(f"apt can't read the bundle's packages in {REPOSITORY}: {err.strip()}")
 

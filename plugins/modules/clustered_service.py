@@ -101,10 +101,17 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sutazai.platform.plugins.module_utils.freshness import newer_than
+from ansible_collections.sutazai.platform.plugins.module_utils.freshness import newer_than, start_time
 
 STAMP_DIRECTORY = "/run/sutazai/reloaded"
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "ExecMainStartTimestampMonotonic")
+PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "UnitFileState",
+    "NeedDaemonReload",
+    "Triggers",
+    "ExecMainStartTimestampMonotonic",
+)
 
 
 class Unit:
@@ -128,9 +135,14 @@ class Unit:
         )[1]
         return f"\nIts last log lines:\n{out.strip()}" if out.strip() else ""
 
-    def show(self) -> dict[str, str]:
-        out = self.systemctl("show", self.name, f"--property={','.join(PROPERTIES)}")
+    def show(self, name: str = "") -> dict[str, str]:
+        out = self.systemctl("show", name or self.name, f"--property={','.join(PROPERTIES)}")
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+    def outdated(self, shown: dict[str, str]) -> bool:
+        """Whether systemd has an older version of the unit's file, or (of a timer) of what it starts."""
+        units = [shown, *(self.show(name) for name in shown.get("Triggers", "").split())]
+        return any(unit.get("NeedDaemonReload") == "yes" for unit in units)
 
     @property
     def stamp(self) -> str:
@@ -144,14 +156,6 @@ class Unit:
         with open(self.stamp, "w", encoding="utf-8"):
             pass
         os.utime(self.stamp, (when, when))
-
-
-def start_time(shown: dict[str, str]) -> float:
-    """Wall clock time of the main process' start; 0.0 while there is none."""
-    microseconds = int(shown.get("ExecMainStartTimestampMonotonic") or 0)
-    if shown.get("ActiveState") not in ("active", "reloading", "activating") or not microseconds:
-        return 0.0
-    return time.time() - (time.clock_gettime(time.CLOCK_MONOTONIC) - microseconds / 1e6)
 
 
 def main() -> None:
@@ -181,7 +185,8 @@ def main() -> None:
     }
     if not result["installed"]:
         if module.check_mode:
-            module.exit_json(**{**result, "changed": True, "started": wanted["state"] != "stopped"})
+            starts = wanted["state"] != "stopped"
+            module.exit_json(**{**result, "changed": starts, "started": starts})
         if wanted["state"] == "stopped":
             module.exit_json(**result)
         module.fail_json(
@@ -189,7 +194,7 @@ def main() -> None:
         )
 
     act = not module.check_mode
-    if shown["NeedDaemonReload"] == "yes" and act:
+    if act and unit.outdated(shown):
         unit.systemctl("daemon-reload")
     # "static" and "generated" units are started by others and can't be enabled.
     if (

@@ -14,32 +14,29 @@ description:
     cluster (the agents' files only count at the cluster's first start), and keeps policies and tokens.
   - Any number of hosts may run this at once; who comes second finds what the first one made.
   - A token's accessor is computed from its name (as the filter C(to_uuid) does), its secret is made by Consul and read back.
+  - A secret can't be changed. With O(reissue_before) a second token of the same name is made, at another accessor, and returned from then on. The
+    first one stays valid until O(retire_former).
 options:
-  url:
-    description: Address of an agent of the cluster.
-    type: str
-    default: http://127.0.0.1:8500
   token:
     description: The management token, a UUID.
-    type: str
     required: true
-  ca_file:
-    description: CA certificates to trust when O(url) is HTTPS.
-    type: path
-  client_cert:
-    description: Client certificate.
-    type: path
-  client_key:
-    description: Key of the client certificate.
-    type: path
-  timeout_seconds:
-    description: How long a single answer may take.
-    type: int
-    default: 10
   wait_seconds:
     description: How long to wait for a leader, in seconds.
     type: int
     default: 120
+  former_token:
+    description:
+      - The management token before O(token). If the cluster doesn't know O(token), it is made with this one.
+      - With O(retire_former) this one is deleted.
+    type: str
+  reissue_before:
+    description: A token of O(tokens) that was made before this moment, in seconds since the epoch, gets a follower of the same name.
+    type: int
+    default: 0
+  retire_former:
+    description: Whether tokens are deleted that have got a follower, and O(former_token).
+    type: bool
+    default: false
   report_problems:
     description:
       - Whether what can't be done is only returned as RV(problems), for a following M(ansible.builtin.assert). The secrets in the result
@@ -134,6 +131,7 @@ options:
         type: list
         elements: str
         default: []
+extends_documentation_fragment: [sutazai.platform.consul]
 attributes:
   check_mode: {support: full, description: "Says what would be made. On a fresh host, where no agent answers yet, all of it."}
   diff_mode: {support: none, description: Tokens are secret.}
@@ -199,10 +197,14 @@ from ansible_collections.sutazai.platform.plugins.module_utils.consul_api import
 )
 from ansible_collections.sutazai.platform.plugins.module_utils.consul_health import no_leader_problem
 from ansible_collections.sutazai.platform.plugins.module_utils.consul_state import (
+    MANAGEMENT_POLICY,
     accessor_of,
+    accessors_of,
     autopilot_changes,
+    in_force,
     is_management,
     other_token_message,
+    place_for_another,
     policy_differs,
     token_differs,
     wanted_token,
@@ -224,11 +226,6 @@ class Cluster:
     def ask(self, method: str, path: str, body: object = None, anonymous: bool = False) -> Answer:
         return patiently(lambda: self.api.request(method, path, body, anonymous), RACE_SECONDS)
 
-    def demand(self, answer: Answer, what: str) -> Answer:
-        if not answer.ok:
-            raise Refused(f"{what} failed at {self.api.url}: {answer.status} {answer.text}")
-        return answer
-
     def wait_for_leader(self) -> None:
         deadline = time.monotonic() + (self.parameters["wait_seconds"] if self.act else 0)
         while True:
@@ -245,8 +242,46 @@ class Cluster:
                 raise Refused(last)
             time.sleep(0.5)
 
+    def former(self, method: str, path: str, body: object = None) -> Answer:
+        """Asked with the management token before this one."""
+        api = ConsulApi({**self.parameters, "token": self.parameters["former_token"]})
+        return patiently(lambda: api.request(method, path, body), RACE_SECONDS)
+
+    def succeed(self) -> None:
+        """Makes the management token by means of the one before it."""
+        former = self.former("GET", "/v1/acl/token/self")
+        if not former.ok or not is_management(former.data):
+            return
+        self.changes.append("the new management token")
+        if self.act:
+            body = {
+                "SecretID": self.parameters["token"],
+                "Description": "Management",
+                "Policies": [{"ID": MANAGEMENT_POLICY}],
+            }
+            answer = self.former("PUT", "/v1/acl/token", body)
+            if not answer.ok and self.ask("GET", "/v1/acl/token/self").missing:
+                self.api.demand(answer, "Making the new management token failed")
+
+    def retire_former_token(self) -> None:
+        if not self.parameters["former_token"] or self.parameters["former_token"] == self.parameters["token"]:
+            return
+        found = self.former("GET", "/v1/acl/token/self")
+        if not found.missing:
+            accessor = self.api.demand(found, "Reading the former management token failed").data["AccessorID"]
+            self.changes.append("the former management token removed")
+            if self.act:
+                self.api.demand(
+                    self.ask("DELETE", f"/v1/acl/token/{accessor}"), "Removing the former management token failed"
+                )
+
     def bootstrap(self) -> bool:
         own = self.ask("GET", "/v1/acl/token/self")
+        if own.missing and self.parameters["former_token"]:
+            self.succeed()
+            if self.changes and not self.act:
+                return False
+            own = self.ask("GET", "/v1/acl/token/self")
         if own.missing and self.parameters["bootstrap"]:
             if not self.act:
                 self.changes.append("bootstrap the ACL system")
@@ -267,7 +302,7 @@ class Cluster:
                 f"The cluster at {self.api.url} doesn't know the management token (consul_management_token, by default "
                 "platform_consul_management_token). Its servers are set up by playbooks/discovery.yml; has that run with this token?"
             )
-        self.demand(own, "Reading the management token")
+        self.api.demand(own, "Reading the management token failed")
         if not is_management(own.data):
             raise Refused(
                 "The token given as management token is known to the cluster, but lacks the policy global-management."
@@ -279,8 +314,8 @@ class Cluster:
         if not wanted:
             return
         for attempt in range(5):
-            current = self.demand(
-                self.ask("GET", "/v1/operator/autopilot/configuration"), "Reading autopilot's settings"
+            current = self.api.demand(
+                self.ask("GET", "/v1/operator/autopilot/configuration"), "Reading autopilot's settings failed"
             ).data
             changes = autopilot_changes(current, wanted)
             if not changes:
@@ -294,7 +329,7 @@ class Cluster:
             answer = self.ask(
                 "PUT", f"/v1/operator/autopilot/configuration?cas={current['ModifyIndex']}", {**current, **changes}
             )
-            if self.demand(answer, "Setting autopilot").data is True:
+            if self.api.demand(answer, "Setting autopilot failed").data is True:
                 return
         raise Refused(
             "Autopilot's settings were changed by somebody else five times while they were being set. Run this again."
@@ -303,7 +338,7 @@ class Cluster:
     def policy(self, wanted: dict) -> None:
         path = f"/v1/acl/policy/name/{quote(wanted['name'], safe='')}"
         found = self.ask("GET", path)
-        current = None if found.missing else self.demand(found, f"Reading policy {wanted['name']}").data
+        current = None if found.missing else self.api.demand(found, f"Reading policy {wanted['name']} failed").data
         if current and not policy_differs(current, wanted):
             return
         self.changes.append(f"policy {wanted['name']}")
@@ -311,14 +346,14 @@ class Cluster:
             return
         body = {"Name": wanted["name"], "Description": wanted["description"], "Rules": wanted["rules"]}
         if current:
-            self.demand(
+            self.api.demand(
                 self.ask("PUT", f"/v1/acl/policy/{current['ID']}", {**body, "ID": current["ID"]}),
-                f"Policy {wanted['name']}",
+                f"Policy {wanted['name']} failed",
             )
             return
         answer = self.api.put("/v1/acl/policy", body)
         if not answer.ok and not self.ask("GET", path).ok:
-            self.demand(answer, f"Making policy {wanted['name']}")
+            self.api.demand(answer, f"Making policy {wanted['name']} failed")
 
     def write_token(self, path: str, wanted: dict, current: dict | None) -> Answer:
         if current:
@@ -330,23 +365,39 @@ class Cluster:
         found = self.ask("GET", path)
         return found if found.ok else answer
 
-    def token(self, asked: dict) -> dict[str, str]:
-        accessor = accessor_of(asked["name"])
-        path = f"/v1/acl/token/{accessor}"
-        found = self.ask("GET", path)
-        current = None if found.missing else self.demand(found, f"Reading token {asked['name']}").data
-        if asked["state"] == "absent":
-            if current:
-                self.changes.append(f"token {asked['name']} removed")
-                if self.act:
-                    self.demand(self.api.delete(path), f"Removing token {asked['name']}")
-            return {"accessor_id": accessor, "secret_id": ""}
-        wanted = wanted_token(asked)
-        if current is None or token_differs(current, wanted):
-            self.changes.append(f"token {asked['name']}")
+    def find_tokens(self, name: str) -> list[dict]:
+        answers = [self.ask("GET", f"/v1/acl/token/{accessor}") for accessor in accessors_of(name)]
+        return [
+            self.api.demand(answer, f"Reading token {name} failed").data for answer in answers if not answer.missing
+        ]
+
+    def remove_tokens(self, name: str, tokens: list[dict], text: str) -> None:
+        for token in tokens:
+            self.changes.append(text)
             if self.act:
-                answer = self.write_token(path, wanted, current)
-                current = self.demand(answer, f"Making token {asked['name']}").data
+                self.api.demand(
+                    self.api.delete(f"/v1/acl/token/{token['AccessorID']}"), f"Removing token {name} failed"
+                )
+
+    def token(self, asked: dict) -> dict[str, str]:
+        name = asked["name"]
+        found = self.find_tokens(name)
+        if asked["state"] == "absent":
+            self.remove_tokens(name, found, f"token {name} removed")
+            return {"accessor_id": accessor_of(name), "secret_id": ""}
+        wanted, current = wanted_token(asked), in_force(found)
+        another = place_for_another(found, name, self.parameters["reissue_before"])
+        if another:
+            current = None
+        accessor = another or (current or {}).get("AccessorID") or accessor_of(name)
+        if current is None or token_differs(current, wanted):
+            self.changes.append(f"token {name} made anew" if another else f"token {name}")
+            if self.act:
+                answer = self.write_token(f"/v1/acl/token/{accessor}", {**wanted, "AccessorID": accessor}, current)
+                current = self.api.demand(answer, f"Making token {name} failed").data
+        if self.parameters["retire_former"]:
+            others = [token for token in found if current and token["AccessorID"] != current["AccessorID"]]
+            self.remove_tokens(name, others, f"the former token {name} removed")
         return {"accessor_id": accessor, "secret_id": (current or {}).get("SecretID", "")}
 
 
@@ -358,6 +409,9 @@ def main() -> None:
             "token": {"type": "str", "no_log": True, "required": True},
             "wait_seconds": {"type": "int", "default": 120},
             "report_problems": {"type": "bool", "default": False},
+            "former_token": {"type": "str", "no_log": True},
+            "reissue_before": {"type": "int", "default": 0},
+            "retire_former": {"type": "bool", "default": False},
             "bootstrap": {"type": "bool", "default": False},
             "autopilot": {
                 "type": "dict",
@@ -421,13 +475,15 @@ def main() -> None:
     try:
         cluster.wait_for_leader()
         result["bootstrapped"] = cluster.bootstrap()
-        if result["bootstrapped"] and module.check_mode:
+        if cluster.changes and module.check_mode:  # its token isn't known there yet
             module.exit_json(**{**result, "changed": True, "changes": cluster.changes})
         cluster.autopilot()
         for policy in module.params["policies"]:
             cluster.policy(policy)
         for token in module.params["tokens"]:
             result["tokens"][token["name"]] = cluster.token(token)
+        if module.params["retire_former"]:
+            cluster.retire_former_token()
     except Unreachable as error:
         if module.check_mode:
             module.exit_json(**{**result, "changed": True, "reachable": False, "changes": [f"everything ({error})"]})

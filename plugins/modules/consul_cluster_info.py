@@ -14,37 +14,24 @@ description:
   - Servers are judged when O(expected_servers) or O(minimum_failure_tolerance) is given (the token needs C(operator:read)),
     a node's registration when O(node) is given, names when O(resolve) is given.
 options:
-  url:
-    description: Address of the agent.
-    type: str
-    default: http://127.0.0.1:8500
-  token:
-    description: Token to ask with. Without one an agent that denies by default only says who leads.
-    type: str
   token_file:
     description:
       - On the host, a configuration file of the agent in JSON that holds the token to ask with, as C(acl.tokens.agent) or (a service's
         file) C(service.token).
     type: path
-  ca_file:
-    description: CA certificates to trust when O(url) is HTTPS.
-    type: path
-  client_cert:
-    description: Client certificate.
-    type: path
-  client_key:
-    description: Key of the client certificate.
-    type: path
-  timeout_seconds:
-    description: How long a single answer may take.
-    type: int
-    default: 10
   wait_seconds:
     description: How long to wait for the cluster to become healthy, in seconds.
     type: int
     default: 0
   expected_servers:
     description: Names of the nodes that must be the servers, no more and no fewer.
+    type: list
+    elements: str
+    default: []
+  leaving_servers:
+    description:
+      - Names of servers that may be there besides O(expected_servers), because they are to leave.
+      - While one of them is, O(minimum_failure_tolerance) isn't judged.
     type: list
     elements: str
     default: []
@@ -68,6 +55,7 @@ options:
     type: list
     elements: str
     default: []
+extends_documentation_fragment: [sutazai.platform.consul]
 attributes:
   check_mode: {support: full, description: Reads only.}
   diff_mode: {support: none, description: Changes nothing.}
@@ -228,6 +216,7 @@ def look(parameters: dict[str, Any]) -> dict[str, Any]:
                     result["failure_tolerance"],
                     parameters["expected_servers"],
                     parameters["minimum_failure_tolerance"],
+                    parameters["leaving_servers"],
                 )
         elif state and judge_servers:
             problems.append(
@@ -264,6 +253,7 @@ def main() -> None:
             "token_file": {"type": "path", "no_log": False},
             "wait_seconds": {"type": "int", "default": 0},
             "expected_servers": names,
+            "leaving_servers": names,
             "expected_members": names,
             "minimum_failure_tolerance": {"type": "int", "default": 0},
             "node": {"type": "str"},

@@ -54,6 +54,13 @@ options:
         description: Write into the existing file instead of replacing it, for bind mounts that can't be replaced.
         type: bool
         default: false
+  look_for:
+    description:
+      - Paths that are only looked for and returned in RV(found_paths), before anything is changed. So a task that is needed on few hosts
+        can be skipped on the others, without a task that looks.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode: {support: full, description: Says which would change.}
   diff_mode: {support: full, description: Shows the difference of each changed file. Use C(diff=false) and C(no_log=true) where content is secret.}
@@ -73,6 +80,11 @@ EXAMPLES = r"""
 RETURN = r"""
 changed_paths:
   description: What changed, in the order of O(files).
+  returned: always
+  type: list
+  elements: str
+found_paths:
+  description: Those of O(look_for) that are there.
   returned: always
   type: list
   elements: str
@@ -190,10 +202,12 @@ def main() -> None:
                 "required": True,
                 "options": MANAGED,
                 "required_if": [("state", "file", ["content"])],
-            }
+            },
+            "look_for": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
+    found_paths = [path for path in module.params["look_for"] if os.path.lexists(path)]
     changed_paths, diffs = [], []
     for wanted in module.params["files"]:
         diff = None
@@ -206,7 +220,7 @@ def main() -> None:
         if changed:
             changed_paths.append(wanted["path"])
             diffs.append(diff or {"before": "", "after": f"{wanted['path']}: {wanted['state']}, {wanted['mode']}\n"})
-    module.exit_json(changed=bool(changed_paths), changed_paths=changed_paths, diff=diffs)
+    module.exit_json(changed=bool(changed_paths), changed_paths=changed_paths, found_paths=found_paths, diff=diffs)
 
 
 if __name__ == "__main__":

@@ -13,21 +13,6 @@ description:
   - Asks the REST API of every member, compares their answers, and says who leads, who follows how far behind, and what is wrong.
   - A member that doesn't answer is a problem in the result, not a failure of the module. Nothing is changed and no credentials are needed.
 options:
-  members:
-    description: The cluster's members, name to address.
-    type: dict
-    required: true
-  port:
-    description: Port of the REST API.
-    type: int
-    default: 8008
-  ca_file:
-    description: CA certificates that the members' certificates are checked against. Without it plain HTTP is spoken.
-    type: path
-  timeout_seconds:
-    description: How long one member may take for an answer.
-    type: int
-    default: 5
   wait_for:
     description: What to wait for at most O(wait_seconds), a leader or a healthy cluster.
     type: str
@@ -53,6 +38,25 @@ options:
     description: Whether a cluster in maintenance mode may count as healthy.
     type: bool
     default: false
+  leaving:
+    description: Those of O(members) that are to leave. They may lead; how they are is no problem, nor whether they are there.
+    type: list
+    elements: str
+    default: []
+  left:
+    description: Those of O(members) that have left. It is a problem as long as the cluster still knows one.
+    type: list
+    elements: str
+    default: []
+  synchronous_among_staying:
+    description: Whether it is a problem that no replica is synchronous besides those of O(leaving).
+    type: bool
+    default: false
+  synchronous_nodes:
+    description: How many synchronous replicas have to be possible when O(leaving) have left; RV(refused) says when not.
+    type: int
+    default: 1
+extends_documentation_fragment: [sutazai.platform.patroni]
 attributes:
   check_mode: {support: full, description: Only reads. Doesn't wait in check mode.}
   diff_mode: {support: none, description: Changes nothing.}
@@ -116,6 +120,20 @@ pending_restart:
   returned: always
   type: list
   elements: str
+listed:
+  description: Names of the members that the cluster knows.
+  returned: always
+  type: list
+  elements: str
+slots:
+  description: The replication slot of each of O(members), as Patroni names it.
+  returned: always
+  type: dict
+refused:
+  description: Why O(leaving) may not leave, in sentences.
+  returned: always
+  type: list
+  elements: str
 unknown_members:
   description: Members that the cluster knows and O(members) doesn't name.
   returned: always
@@ -140,12 +158,14 @@ members:
     pending_restart_reasons: {description: Settings that need it., type: list, elements: str}
     system_identifier: {description: Identifier of its data., type: str}
     postgresql_version: {description: PostgreSQL's version., type: str}
+    postgresql_start_time: {description: "When PostgreSQL started, in seconds since the epoch; 0 when it doesn't run.", type: float}
     patroni_version: {description: Patroni's version., type: str}
 """
 
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sutazai.platform.plugins.module_utils.patroni import removal_refusals, slot_name
 from ansible_collections.sutazai.platform.plugins.module_utils.patroni_rest import REST_OPTIONS, Rest
 
 
@@ -159,6 +179,10 @@ def main() -> None:
             "synchronous": {"type": "bool", "default": True},
             "max_lag_bytes": {"type": "int", "default": 16777216},
             "allow_paused": {"type": "bool", "default": False},
+            "leaving": {"type": "list", "elements": "str", "default": []},
+            "left": {"type": "list", "elements": "str", "default": []},
+            "synchronous_among_staying": {"type": "bool", "default": False},
+            "synchronous_nodes": {"type": "int", "default": 1},
         },
         supports_check_mode=True,
     )
@@ -171,8 +195,16 @@ def main() -> None:
         synchronous=wanted["synchronous"],
         max_lag_bytes=wanted["max_lag_bytes"],
         allow_paused=wanted["allow_paused"],
+        leaving=wanted["leaving"],
+        left=wanted["left"],
+        synchronous_among_staying=wanted["synchronous_among_staying"],
     )
-    module.exit_json(changed=False, **result)
+    module.exit_json(
+        changed=False,
+        refused=removal_refusals(result, wanted["leaving"], wanted["synchronous_nodes"]),
+        slots={name: slot_name(name) for name in wanted["members"]},
+        **result,
+    )
 
 
 if __name__ == "__main__":

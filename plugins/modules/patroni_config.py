@@ -14,37 +14,8 @@ description:
     (C(PATCH /config)). Patroni's members take it over by themselves within one loop; what needs a restart they report as pending.
   - Settings that O(config) doesn't name stay, except PostgreSQL's parameters, which it owns as a whole.
 options:
-  members:
-    description: The cluster's members, name to address. The first that answers is asked; O(prefer) before the others.
-    type: dict
-    required: true
   prefer:
-    description: The member to ask first, normally the leader.
-    type: str
-    default: ""
-  port:
-    description: Port of the REST API.
-    type: int
-    default: 8008
-  ca_file:
-    description: CA certificates that the members' certificates are checked against. Without it plain HTTP is spoken.
-    type: path
-  cert_file:
-    description: Certificate to show when something is changed, with its chain.
-    type: path
-  key_file:
-    description: Its key.
-    type: path
-  timeout_seconds:
-    description: How long one member may take for an answer.
-    type: int
-    default: 5
-  username:
-    description: User of the REST API.
-    type: str
-    default: ""
-  password:
-    description: Password of the REST API.
+    description: The member to ask first, normally the leader. The others are asked when it doesn't answer.
     type: str
     default: ""
   config:
@@ -55,6 +26,7 @@ options:
     description: How long to wait after a change, so that all members have taken it over.
     type: int
     default: 0
+extends_documentation_fragment: [sutazai.platform.patroni, sutazai.platform.patroni.client]
 attributes:
   check_mode: {support: full, description: Says what would be changed.}
   diff_mode: {support: full, description: Shows the settings before and after.}
@@ -97,8 +69,6 @@ def main() -> None:
             **REST_OPTIONS,
             **CLIENT_OPTIONS,
             "prefer": {"type": "str", "default": ""},
-            "username": {"type": "str", "default": ""},
-            "password": {"type": "str", "default": "", "no_log": True},
             "config": {"type": "dict", "default": {}},
             "settle_seconds": {"type": "int", "default": 0},
         },

@@ -36,19 +36,11 @@ options:
     default: http://127.0.0.1:8500
   members:
     description: The other members, name to address.
-    type: dict
+    required: false
     default: {}
-  port:
-    description: Port of the REST API.
-    type: int
-    default: 8008
-  ca_file:
-    description: CA certificates that the members' certificates are checked against.
-    type: path
   timeout_seconds:
-    description: How long one answer may take.
-    type: int
     default: 3
+extends_documentation_fragment: [sutazai.platform.patroni]
 attributes:
   check_mode: {support: full, description: Only reads.}
   diff_mode: {support: none, description: Changes nothing.}
@@ -97,19 +89,18 @@ user_present:
 
 import os
 import pwd
-import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.converters import to_text
 from ansible.module_utils.urls import open_url
-from ansible_collections.sutazai.platform.plugins.module_utils import patroni_host
-from ansible_collections.sutazai.platform.plugins.module_utils.patroni_rest import Rest
+from ansible_collections.sutazai.platform.plugins.module_utils import host, patroni_host
+from ansible_collections.sutazai.platform.plugins.module_utils.patroni_rest import REST_OPTIONS, Rest
 
 
 def initialize_key(url: str, scope: str, configuration: str, timeout: int) -> str:
     """The cluster's identifier as Consul knows it; empty when there is none or nobody tells."""
-    token = re.search(r"^  token: ['\"]?([0-9a-fA-F-]{36})", patroni_host.text(configuration), re.MULTILINE)
-    headers = {"X-Consul-Token": token.group(1)} if token else {}
+    token = patroni_host.consul_token(host.text(configuration))
+    headers = {"X-Consul-Token": token} if token else {}
     try:
         return to_text(
             open_url(
@@ -123,14 +114,13 @@ def initialize_key(url: str, scope: str, configuration: str, timeout: int) -> st
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            **REST_OPTIONS,
             "data_directory": {"type": "path", "required": True},
             "postgresql_version": {"type": "str", "required": True},
             "configuration_file": {"type": "path", "default": "/etc/patroni/config.yml"},
             "scope": {"type": "str", "required": True},
             "consul_url": {"type": "str", "default": "http://127.0.0.1:8500"},
             "members": {"type": "dict", "default": {}},
-            "port": {"type": "int", "default": 8008},
-            "ca_file": {"type": "path"},
             "timeout_seconds": {"type": "int", "default": 3},
         },
         supports_check_mode=True,
@@ -146,14 +136,15 @@ def main() -> None:
         for member in Rest(wanted).look()["members"]:
             peers[member["name"]] = member["system_identifier"]
     others = patroni_host.debian_clusters("/etc/postgresql", path)
-    problems = patroni_host.problems(path, data, wanted["postgresql_version"], others, initialize, peers)
+    restoring = os.path.exists(patroni_host.RESTORING)
+    problems = patroni_host.problems(path, data, wanted["postgresql_version"], others, initialize, peers, restoring)
     module.exit_json(
         changed=False,
         healthy=not problems,
         problems=problems,
         data_present=data["present"],
         system_identifier=data["system_identifier"],
-        memory_bytes=patroni_host.memory_bytes(),
+        memory_bytes=host.memory_bytes(),
         watchdog=os.path.exists("/dev/watchdog"),
         user_present="postgres" in {entry.pw_name for entry in pwd.getpwall()},
     )

@@ -12,34 +12,9 @@ author: SutazAI platform team (@sutazai)
 description:
   - Acts through Patroni's REST API and waits until it is done. Looks first - what is already so is left alone.
 options:
-  members:
-    description: The cluster's members, name to address.
-    type: dict
-    required: true
-  port:
-    description: Port of the REST API.
-    type: int
-    default: 8008
-  ca_file:
-    description: CA certificates that the members' certificates are checked against. Without it plain HTTP is spoken.
-    type: path
-  cert_file:
-    description: Certificate to show when something is changed, with its chain.
-    type: path
-  key_file:
-    description: Its key.
-    type: path
-  timeout_seconds:
-    description: How long one member may take for an answer to a question.
-    type: int
-    default: 5
   username:
-    description: User of the REST API.
-    type: str
     required: true
   password:
-    description: Password of the REST API.
-    type: str
     required: true
   name:
     description: The member that is meant. For V(step_down) the one that is not to lead.
@@ -57,6 +32,11 @@ options:
     description: Who is to lead after V(step_down). Empty leaves the choice to the module.
     type: str
     default: ""
+  leaving:
+    description: Members that are to leave, and so aren't to lead.
+    type: list
+    elements: str
+    default: []
   only_if_pending:
     description: Whether V(restart) only restarts when a setting waits for it.
     type: bool
@@ -65,6 +45,7 @@ options:
     description: How long it may take.
     type: int
     default: 120
+extends_documentation_fragment: [sutazai.platform.patroni, sutazai.platform.patroni.client]
 attributes:
   check_mode: {support: full, description: Says what would be done.}
   diff_mode: {support: none, description: Nothing to compare.}
@@ -136,7 +117,7 @@ class Cluster:
         self.require(leader, "There is no leader to take over from.")
         if leader != self.wanted["name"]:
             self.leave(False, f"{leader} leads, not {self.wanted['name']}.")
-        candidate = switchover_candidate(self.before, self.wanted["candidate"])
+        candidate = switchover_candidate(self.before, self.wanted["candidate"], self.wanted["leaving"])
         self.require(candidate, f"Nobody can take over from {leader}.")
         if self.module.check_mode:
             self.leave(True, f"{candidate} would take over from {leader}.", candidate)
@@ -152,6 +133,10 @@ class Cluster:
         self.require(
             after["leader"] not in ("", leader),
             f"{leader} was told to hand over to {candidate}, but didn't within {self.wanted['wait_seconds']} s.",
+        )
+        self.require(
+            handed_over(after),
+            f"{after['leader']} leads instead of {leader}, but {leader} doesn't follow it after {self.wanted['wait_seconds']} s.",
         )
         self.leave(True, message, after["leader"])
 
@@ -184,6 +169,7 @@ def main() -> None:
             "name": {"type": "str", "default": ""},
             "action": {"type": "str", "required": True, "choices": ["restart", "step_down", "pause", "resume"]},
             "candidate": {"type": "str", "default": ""},
+            "leaving": {"type": "list", "elements": "str", "default": []},
             "only_if_pending": {"type": "bool", "default": False},
             "wait_seconds": {"type": "int", "default": 120},
         },

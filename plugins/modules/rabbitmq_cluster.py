@@ -12,8 +12,11 @@ author: SutazAI platform team (@sutazai)
 description:
   - Nodes find each other when they first start (C(classic_config) peer discovery). A node that doesn't reach its peers then becomes a
     cluster of its own, silently. This module finds such nodes and joins them to the others.
-  - Only a blank node (no queues, no users but the built-in one and the administrator, no further virtual hosts, no policies) is ever
+  - With O(url) and credentials, a cluster that is complete is recognised in one request.
+  - Only a blank node (no queues, no users but the built-in one and O(username), no further virtual hosts, no policies) is ever
     reset. When two clusters both hold something, the module fails and says so.
+  - A node of O(removed_nodes) that runs is reset, by which it leaves; one that doesn't is forgotten. Not while a node that stays is down, and
+    not while a quorum queue has a member there.
   - Enables the stable feature flags once all nodes are there.
   - Runs on one of the nodes, for all; it reaches the others through the Erlang cookie that they share.
 options:
@@ -22,31 +25,16 @@ options:
     type: list
     elements: str
     required: true
-  url:
-    description: Address of the management API. With it and credentials, a cluster that is complete is recognised in one request.
-    type: str
-  other_urls:
-    description: The other nodes' addresses, asked in this order when O(url) doesn't answer. A node in maintenance mode doesn't.
+  removed_nodes:
+    description: The names of nodes that are to leave the cluster. They lose what they hold.
     type: list
     elements: str
     default: []
-  username:
-    description: The administrator's name; such a user doesn't make a node non-blank.
-    type: str
-  password:
-    description: The administrator's password.
-    type: str
-  ca_file:
-    description: The certificate authority that the API's certificate is checked against.
-    type: path
-  timeout_seconds:
-    description: How long one request may take.
-    type: int
-    default: 15
   start_timeout_seconds:
     description: How long to wait for a node that is still starting.
     type: int
     default: 120
+extends_documentation_fragment: [sutazai.platform.rabbitmq]
 attributes:
   check_mode: {support: full, description: Says what would be done.}
 """
@@ -56,11 +44,26 @@ EXAMPLES = r"""
   sutazai.platform.rabbitmq_cluster:
     nodes: [rabbit@rabbitmq-1, rabbit@rabbitmq-2, rabbit@rabbitmq-3]
   run_once: true
+
+- name: Take a node out, after its queues were moved away
+  sutazai.platform.rabbitmq_cluster:
+    nodes: [rabbit@rabbitmq-1, rabbit@rabbitmq-2, rabbit@rabbitmq-3]
+    removed_nodes: [rabbit@rabbitmq-4]
+    url: https://10.0.0.21:15671
+    username: admin
+    password: "{{ rabbitmq_admin_password }}"
+    ca_file: /etc/sutazai/pki/ca.crt
+  run_once: true
 """
 
 RETURN = r"""
 joined:
   description: The nodes that were reset and joined to the others.
+  returned: always
+  type: list
+  elements: str
+removed:
+  description: The nodes that were taken out.
   returned: always
   type: list
   elements: str
@@ -83,6 +86,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sutazai.platform.plugins.module_utils import rabbitmq_cluster as model
 from ansible_collections.sutazai.platform.plugins.module_utils.rabbitmq_api import (
     CONNECTION_ARGUMENTS,
+    QUEUES,
     Api,
     ApiRefused,
     ApiUnreachable,
@@ -159,19 +163,31 @@ class Cluster:
         self.cli.run("start_app", node=node, timeout=300)
         self.wait_for(node)
 
+    def remove(self, node: str, running: bool) -> None:
+        """Have a node leave, by itself if it runs."""
+        if running:
+            self.cli.run("stop_app", node=node)
+            self.cli.run("reset", node=node)
+        else:
+            self.cli.run("forget_cluster_node", node)
+
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_ARGUMENTS,
             "nodes": {"type": "list", "elements": "str", "required": True},
+            "removed_nodes": {"type": "list", "elements": "str", "default": []},
             "start_timeout_seconds": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )
+    missing = [name for name in ("url", "username", "password") if not module.params[name]]
+    if module.params["removed_nodes"] and missing:
+        module.fail_json(msg=f"to take nodes out, {', '.join(missing)} must be given")
     cluster = Cluster(module)
     expected = set(cluster.nodes)
-    result: dict[str, Any] = {"changed": False, "joined": [], "feature_flags_enabled": []}
+    result: dict[str, Any] = {"changed": False, "joined": [], "removed": [], "feature_flags_enabled": []}
     try:
         snapshot = cluster.seen_by_api()
         if snapshot is None or expected - set(snapshot.nodes_running):
@@ -197,13 +213,26 @@ def main() -> None:
                         + "; ".join(model.cluster_problems(snapshot, cluster.nodes, "rabbitmq_members")),
                         **result,
                     )
+        leaving = [node for node in module.params["removed_nodes"] if node in snapshot.members]
+        if leaving:
+            queues = Api.of_module(module.params).get(QUEUES)
+            problems = model.removal_problems(snapshot, cluster.nodes, leaving, queues)
+            if problems:
+                module.fail_json(msg=f"{', '.join(leaving)} can't be taken out: {'; '.join(problems)}", **result)
+            result["changed"] = True
+            for node in leaving:
+                if not module.check_mode:
+                    cluster.remove(node, node in snapshot.nodes_running)
+                result["removed"].append(node)
+            if not module.check_mode:
+                snapshot = cluster.seen_by_cli()
         if snapshot.feature_flags_disabled and not expected - set(snapshot.nodes_running):
             result.update(changed=True, feature_flags_enabled=snapshot.feature_flags_disabled)
             if not module.check_mode:
                 for flag in snapshot.feature_flags_disabled:
                     cluster.cli.run("enable_feature_flag", flag, timeout=300)
         result["nodes_running"] = snapshot.nodes_running
-    except (CommandFailed, model.CannotForm) as failed:
+    except (ApiRefused, ApiUnreachable, CommandFailed, model.CannotForm) as failed:
         module.fail_json(msg=str(failed), **result)
     module.exit_json(**result)
 

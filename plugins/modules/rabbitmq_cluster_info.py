@@ -17,7 +17,8 @@ description:
 options:
   gather:
     description:
-      - V(cluster) asks the cluster. V(local) looks at this host's files only, and works where nothing is installed or running.
+      - V(cluster) asks the cluster, for which O(url), O(username) and O(password) are required. V(local) looks at this host's files
+        only, and works where nothing is installed or running.
     type: list
     elements: str
     choices: [local, cluster]
@@ -27,31 +28,15 @@ options:
     type: list
     elements: str
     default: []
+  leaving_nodes:
+    description: The names of nodes that are to leave the cluster. Whether they are still in it, or run, doesn't matter to RV(healthy).
+    type: list
+    elements: str
+    default: []
   node:
     description: The name of this host's node.
     type: str
     required: true
-  url:
-    description: Address of the management API, such as C(https://10.0.0.21:15671). Required to gather V(cluster).
-    type: str
-  other_urls:
-    description: The other nodes' addresses, asked in this order when O(url) doesn't answer. A node in maintenance mode doesn't.
-    type: list
-    elements: str
-    default: []
-  username:
-    description: An administrator's or monitoring user's name.
-    type: str
-  password:
-    description: Its password.
-    type: str
-  ca_file:
-    description: The certificate authority that the API's certificate is checked against. Empty means the system's.
-    type: path
-  timeout_seconds:
-    description: How long one request may take.
-    type: int
-    default: 15
   quorum_group_size:
     description: How many members each quorum queue is to have.
     type: int
@@ -73,6 +58,7 @@ options:
     description: RabbitMQ's home, where its cookie and data are.
     type: path
     default: /var/lib/rabbitmq
+extends_documentation_fragment: [sutazai.platform.rabbitmq]
 attributes:
   check_mode: {support: full, description: Changes nothing.}
 """
@@ -198,14 +184,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sutazai.platform.plugins.module_utils import rabbitmq_cluster as model
 from ansible_collections.sutazai.platform.plugins.module_utils.rabbitmq_api import (
     CONNECTION_ARGUMENTS,
+    QUEUES,
     Api,
     ApiRefused,
     ApiUnreachable,
     CommandFailed,
     CommandLine,
 )
-
-QUEUES = "/api/queues?disable_stats=true&enable_queue_totals=true"
 
 
 def local_state(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -252,7 +237,8 @@ def ask_api(wanted: dict[str, Any]) -> tuple[model.Snapshot, dict[str, Any], lis
         if api.answers == api.urls[0] or wanted["spare_this_node"]
         else [f"the management API at {wanted['url']} doesn't answer"]
     )
-    return snapshot, model.queue_summary(api.get(QUEUES), wanted["quorum_group_size"]), problems
+    summary = model.queue_summary(api.get(QUEUES), wanted["quorum_group_size"], wanted["leaving_nodes"])
+    return snapshot, summary, problems
 
 
 def ask(module: AnsibleModule) -> dict[str, Any]:
@@ -272,7 +258,8 @@ def ask(module: AnsibleModule) -> dict[str, Any]:
     if wanted["spare_this_node"]:
         snapshot.maintenance = [node for node in snapshot.maintenance if node != wanted["node"]]
     if snapshot.source != "none":
-        problems = model.cluster_problems(snapshot, wanted["nodes"] or snapshot.members, "rabbitmq_members") + problems
+        expected, leaving = wanted["nodes"] or snapshot.members, wanted["leaving_nodes"]
+        problems = model.cluster_problems(snapshot, expected, "rabbitmq_members", leaving) + problems
     return {
         **asdict(snapshot),
         **summary,
@@ -280,7 +267,7 @@ def ask(module: AnsibleModule) -> dict[str, Any]:
         "node_running": wanted["node"] in snapshot.nodes_running,
         "healthy": not problems,
         "problems": problems,
-        "warnings_found": model.cluster_warnings(snapshot),
+        "warnings_found": model.cluster_warnings(snapshot, wanted["leaving_nodes"]),
     }
 
 
@@ -295,6 +282,7 @@ def main() -> None:
                 "default": ["local", "cluster"],
             },
             "nodes": {"type": "list", "elements": "str", "default": []},
+            "leaving_nodes": {"type": "list", "elements": "str", "default": []},
             "node": {"type": "str", "required": True},
             "quorum_group_size": {"type": "int", "default": 3},
             "wait_seconds": {"type": "int", "default": 0},

@@ -16,29 +16,11 @@ description:
   - No secret is in an argument of a command, and none in RabbitMQ's configuration.
 options:
   url:
-    description: Address of the management API, such as C(https://10.0.0.21:15671).
-    type: str
     required: true
-  other_urls:
-    description: The other nodes' addresses, asked in this order when O(url) doesn't answer. A node in maintenance mode doesn't.
-    type: list
-    elements: str
-    default: []
   username:
-    description: The administrator's name.
-    type: str
     required: true
   password:
-    description: The administrator's password.
-    type: str
     required: true
-  ca_file:
-    description: The certificate authority that the API's certificate is checked against. Empty means the system's.
-    type: path
-  timeout_seconds:
-    description: How long one request may take.
-    type: int
-    default: 15
   bootstrap:
     description:
       - Whether to make the administrator, or set its password anew, when the API refuses the credentials. Done by C(rabbitmqctl) on
@@ -102,6 +84,7 @@ options:
       priority: {description: The highest of all that match applies., type: int, default: 0}
       definition: {description: "What it sets; required unless O(policies[].state=absent).", type: dict}
       state: {description: Whether the policy exists., type: str, choices: [present, absent], default: present}
+extends_documentation_fragment: [sutazai.platform.rabbitmq]
 attributes:
   check_mode: {support: full, description: Says what would be changed.}
   diff_mode: {support: full, description: Shows the objects before and after. Passwords and hashes aren't shown.}

@@ -14,6 +14,8 @@ description:
   - Done only when the replica says that it is master, the node says that it is a replica and is in sync with it, and all nodes see that. The
     reply of C(CLUSTER FAILOVER) proves nothing.
   - A node that is a replica already is left alone.
+  - Waits until no slot is half moved from or to the node, and refuses if that doesn't end. The replica that takes over wouldn't know of it
+    (Redis up to 7.2 keeps these marks on the master alone), and clients would miss the keys that have gone already.
 options:
   node:
     description: Name of the node that has to be a replica.
@@ -85,6 +87,19 @@ def handed_over(seen: dict[str, Observation], name: str, promoted: str) -> str:
     return f"{', '.join(odd)} doesn't know of it yet." if odd else ""
 
 
+def half_moved(seen: dict[str, Observation], name: str) -> str:
+    """Which slots are on their way from or to a node, as a reason not to replace it now; "" if none are."""
+    one = seen[name]
+    marks = [*one.me.moving, *(text for other in seen.values() for text in other.me.moving if text.endswith(one.id))]
+    slots = sorted({int(text.split("-", 1)[0]) for text in marks})
+    if not slots:
+        return ""
+    return (
+        f"{len(slots)} slot(s) half moved from or to it (the first is {slots[0]}). A replica that takes over doesn't know that, and clients "
+        "would miss the keys that have gone. Let the playbook that moves them end, or repeat it (scale.yml); then try again."
+    )
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec=redis_nodes.argument_spec(
@@ -118,8 +133,10 @@ def main() -> None:
                 module.fail_json(msg=f"{name} is not replaced as a master after {now - began:.0f} s: {why}", **result)
             if now - asked >= REPEAT_SECONDS and not seen[name].error and not seen[name].me.is_replica:
                 replica, reasons = replica_to_promote(seen, name, module.params["max_lag_bytes"])
-                why = f"no replica can take over. {' '.join(reasons) or 'It has none.'}"
-                if replica:
+                why = half_moved(seen, name)
+                if not why and not replica:
+                    why = f"no replica can take over. {' '.join(reasons) or 'It has none.'}"
+                if not why:
                     result.update(changed=True, promoted=replica)
                     if module.check_mode:
                         break

@@ -34,7 +34,7 @@ options:
     type: list
     elements: str
     default: []
-extends_documentation_fragment: [sutazai.platform.redis]
+extends_documentation_fragment: [sutazai.platform.redis, sutazai.platform.redis.removed]
 attributes:
   check_mode: {support: full, description: Changes nothing anyway.}
   diff_mode: {support: none, description: Changes nothing.}
@@ -97,6 +97,11 @@ layout_problems:
   returned: always
   type: list
   elements: str
+leaving_members:
+  description: Those of O(removed_nodes) that are still members.
+  returned: always
+  type: list
+  elements: str
 slots_covered:
   description: How many of the 16384 slots are served by a node that answers.
   returned: always
@@ -126,29 +131,16 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sutazai.platform.plugins.module_utils import redis_nodes
+from ansible_collections.sutazai.platform.plugins.module_utils.redis_resize import still_members
 from ansible_collections.sutazai.platform.plugins.module_utils.redis_state import assess
 
 POLL_SECONDS = 1.0
 
 
-def settings(connections: redis_nodes.Connections, name: str, wanted: list[str]) -> dict:
-    """CONFIG GET of one node and its users, without secrets."""
-    try:
-        flat = connections.call(name, "CONFIG", "GET", *wanted)
-        users = connections.call(name, "ACL", "LIST")
-    except redis_nodes.NodeError:
-        return {"config": {}, "users": []}
-    pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
-    secret = ("pass", "auth")
-    return {
-        "config": {key: value for key, value in pairs if not any(word in key for word in secret)},
-        "users": [" ".join(word for word in user.split() if not word.startswith("#")) for user in users],
-    }
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec=redis_nodes.argument_spec(
+            removed_nodes={"type": "list", "elements": "dict", "default": [], "options": redis_nodes.NODE_OPTIONS},
             replicas_per_master={"type": "int", "default": 1},
             check_layout={"type": "bool", "default": True},
             max_silence_seconds={"type": "int", "default": 30},
@@ -163,9 +155,12 @@ def main() -> None:
     wanted = module.params
     began = time.monotonic()
     while True:
+        seen = connections.observe()
+        leaving = still_members(connections.nodes, connections.leaving, seen)
+        members = [*connections.nodes, *leaving]
         result = assess(
-            connections.nodes,
-            connections.observe(),
+            members,
+            {node.name: seen[node.name] for node in members},
             wanted["replicas_per_master"],
             wanted["check_layout"],
             wanted["max_silence_seconds"],
@@ -173,10 +168,11 @@ def main() -> None:
         if result["healthy"] or time.monotonic() - began >= wanted["wait_seconds"]:
             break
         time.sleep(POLL_SECONDS)
+    result["leaving_members"] = [node.name for node in leaving]
     if wanted["config"]:
         for name, member in result["members"].items():
             if member["reachable"]:
-                member.update(settings(connections, name, wanted["config"]))
+                member.update(redis_nodes.settings(connections, name, wanted["config"]))
     module.exit_json(changed=False, **result)
 
 

@@ -8,19 +8,13 @@ from __future__ import annotations
 import glob
 import os
 import re
-import struct
 import subprocess
+
+from ansible_collections.sutazai.platform.plugins.module_utils.host import memory_bytes, text
+from ansible_collections.sutazai.platform.plugins.module_utils.patroni_host import data_directory
 
 LISTEN = "0A"
 DPKG_PACKAGES = ("rabbitmq-server", "redis-server", "patroni", "pgbouncer", "postgresql-common")
-
-
-def text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as handle:
-            return handle.read()
-    except OSError:
-        return ""
 
 
 def release(root: str = "/") -> dict[str, str]:
@@ -35,36 +29,7 @@ def release(root: str = "/") -> dict[str, str]:
 
 def memory_mb(root: str = "/") -> int:
     """What the host may use: of a container that is its limit, not the machine's memory."""
-    match = re.search(r"^MemTotal:\s+(\d+) kB", text(os.path.join(root, "proc/meminfo")), re.MULTILINE)
-    total = int(match.group(1)) * 1024 if match else 0
-    for path in cgroup_limits(root):
-        value = text(path).strip()
-        if value.isdigit() and 0 < int(value) < total:
-            total = int(value)
-    return total // (1024 * 1024)
-
-
-def cgroup_limits(root: str) -> list[str]:
-    """Limits of process 1's group and of those above it (version 2), or of its group (version 1)."""
-    paths = [
-        os.path.join(root, "sys/fs/cgroup/memory.max"),
-        os.path.join(root, "sys/fs/cgroup/memory/memory.limit_in_bytes"),
-    ]
-    for line in text(os.path.join(root, "proc/1/cgroup")).splitlines():
-        parts = line.split(":", 2)
-        if len(parts) != 3:
-            continue
-        _number, controllers, group = parts
-        group = group.strip("/")
-        if controllers == "memory":
-            while group:
-                paths.append(os.path.join(root, "sys/fs/cgroup/memory", group, "memory.limit_in_bytes"))
-                group = os.path.dirname(group)
-        elif not controllers:
-            while group:
-                paths.append(os.path.join(root, "sys/fs/cgroup", group, "memory.max"))
-                group = os.path.dirname(group)
-    return paths
+    return memory_bytes(root) // (1024 * 1024)
 
 
 def disk_free_mb(path: str) -> int:
@@ -157,9 +122,10 @@ def rabbitmq(home: str, root: str = "/") -> dict:
 
 
 def redis(data: str, root: str = "/") -> dict:
-    """Addresses that the cluster's node file knows, and whether there is data without one."""
+    """Addresses that the cluster's node file knows, whether it was a server with sentinels, and whether there is data without either."""
     folder = os.path.join(root, data.lstrip("/"))
-    state: dict = {"nodes": [], "cluster": False, "data_bytes": 0}
+    replication = os.path.isfile(os.path.join(folder, "running.conf"))
+    state: dict = {"nodes": [], "cluster": False, "replication": replication, "data_bytes": 0}
     for file in sorted(glob.glob(os.path.join(folder, "**", "nodes*.conf"), recursive=True)):
         state["cluster"] = True
         for line in text(file).splitlines():
@@ -184,21 +150,15 @@ def postgresql(data: str, configuration: str, root: str = "/") -> dict:
     folder = os.path.join(root, data.lstrip("/"))
     candidates = (folder, *glob.glob(os.path.join(folder, "*")), *glob.glob(os.path.join(folder, "*", "*")))
     for path in sorted(candidates):
-        version = text(os.path.join(path, "PG_VERSION")).strip()
-        if not version or not os.path.isdir(os.path.join(path, "global")):
+        held = data_directory(path)
+        if not held["present"] or not os.path.isdir(os.path.join(path, "global")):
             continue
-        identifier = ""
-        try:
-            with open(os.path.join(path, "global/pg_control"), "rb") as handle:
-                identifier = str(struct.unpack("<Q", handle.read(8))[0])
-        except (OSError, struct.error):
-            pass
         patroni = os.path.exists(os.path.join(path, "patroni.dynamic.json"))
         clusters.append(
             {
                 "path": "/" + os.path.relpath(path, root),
-                "version": version,
-                "identifier": identifier,
+                "version": held["version"],
+                "identifier": held["system_identifier"],
                 "patroni": patroni,
             }
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..upgrade_paths import consul_step, rabbitmq_step
 from .clock import certain_difference, reference
 from .model import Problem, merged, name_list, version_tuple
 from .plan import POSTGRESQL_OF_DEBIAN
-from .variables import RABBITMQ_OF_DEBIAN
+from .variables import MIRRORING_REMEDY, RABBITMQ_OF_DEBIAN
 
 SUPPORTED_RELEASES = ("12", "13")
 ADOPT = "A run must never overwrite it: take the host out of the group, or move the data away"
@@ -125,31 +126,6 @@ def _upgrade(name: str, product: str, installed: str, wanted: str, variable: str
     ]
 
 
-def consul_step(before: tuple[int, ...], after: tuple[int, ...]) -> str:
-    """Up to two minor versions at a time, never back."""
-    if after < before:
-        return f"Consul can't be downgraded in place: set consul_version to {_dotted(before)} or newer."
-    if before[0] == after[0] and after[1] - before[1] > 2:
-        return f"Go by {before[0]}.{before[1] + 2} first: Consul is upgraded by at most two minor versions at a time."
-    return ""
-
-
-def rabbitmq_step(before: tuple[int, ...], after: tuple[int, ...]) -> str:
-    """3.13 is the only way to 4.x, 4.2 the only way to 4.3; never back."""
-    before, after = before[:2], after[:2]
-    if after < before:
-        return f"RabbitMQ can't be downgraded: install {_dotted(before)} or newer."
-    if before < (3, 13) and after >= (4, 0):
-        return "Upgrade to 3.13 with every feature flag enabled first, or move to a new cluster (blue-green)."
-    if before < (4, 2) and after >= (4, 3):
-        return "Upgrade to 4.2 first."
-    return ""
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))
-
-
 def rabbitmq(name: str, plan: Plan, state: State) -> list[Problem]:
     expect, found = plan["expect"].get("rabbitmq"), state.get("rabbitmq")
     if not expect or found is None:
@@ -158,14 +134,16 @@ def rabbitmq(name: str, plan: Plan, state: State) -> list[Problem]:
     where = f"host {name}, {plan['look']['rabbitmq']['home']}/mnesia"
     if "rabbitmq" not in plan["accept_data"]:
         nodes = found["nodes"]
-        strangers = sorted({node for known in nodes.values() for node in known} - set(expect["nodes"]))
+        strangers = sorted(
+            {node for known in nodes.values() for node in known} - {*expect["nodes"], *expect["leaving"]}
+        )
         if strangers:
             problems.append(
                 Problem(
                     f"{name} holds the data of another RabbitMQ cluster: it knows {name_list(strangers)}.",
                     where,
-                    f"{ADOPT}. If the nodes were removed from the inventory, have the cluster forget them first "
-                    "(rabbitmqctl forget_cluster_node).",
+                    f"{ADOPT}. If these are nodes of this cluster that are to leave it, put their hosts into the group "
+                    "rabbitmq_removed and run playbooks/scale.yml.",
                 )
             )
         elif nodes and expect["node"] not in nodes:
@@ -182,10 +160,10 @@ def rabbitmq(name: str, plan: Plan, state: State) -> list[Problem]:
     if expect["mirroring"] and version_tuple(installed or target) >= (4,):
         problems.append(
             Problem(
-                f"{name} runs RabbitMQ {installed or target}, which has no mirrored queues; "
-                f"{name_list(expect['mirroring'])} asks for them.",
-                "variable rabbitmq_policies",
-                "Remove ha-mode and ha-params: queues are quorum queues, which have their copies anyway.",
+                f"{name} runs RabbitMQ {installed or target}, which has no mirrored queues. "
+                f"They are asked for by {' and '.join(expect['mirroring'])}.",
+                "variables rabbitmq_mirrored_queues, rabbitmq_policies",
+                MIRRORING_REMEDY,
             )
         )
     return problems
@@ -196,20 +174,30 @@ def redis(name: str, plan: Plan, state: State) -> list[Problem]:
     if not expect or found is None or "redis" in plan["accept_data"]:
         return []
     where = f"host {name}, {plan['look']['redis']['data']}"
-    strangers = sorted(set(found["nodes"]) - set(expect["addresses"]))
+    strangers = sorted(set(found["nodes"]) - {*expect["addresses"], *expect["leaving"]})
     if strangers:
         return [
             Problem(
                 f"{name} holds the data of another Redis cluster: it knows {name_list(strangers)}, which "
                 f"{'is' if len(strangers) == 1 else 'are'} not in the inventory.",
                 where,
-                f"{ADOPT}. If the nodes were removed from the inventory, scale the cluster in first.",
+                f"{ADOPT}. If these are nodes of this cluster that are to leave it, put their hosts into the group "
+                "redis_removed and run playbooks/scale.yml.",
             )
         ]
-    if expect["mode"] == "cluster" and not found["cluster"] and found["data_bytes"] > 4096:
+    runs = "cluster" if found["cluster"] else "sentinel" if found.get("replication") else ""
+    if runs and runs != expect["mode"]:
         return [
             Problem(
-                f"{name} holds {found['data_bytes']} bytes of a Redis that isn't in cluster mode.",
+                f"{name} has Redis in {runs} mode, and redis_mode is {expect['mode']}: what runs isn't switched over.",
+                f"{where}; variable redis_mode",
+                f"Set redis_mode to {runs}. To change the mode, copy the keys to new hosts and give those the other mode.",
+            )
+        ]
+    if not runs and found["data_bytes"] > 4096:
+        return [
+            Problem(
+                f"{name} holds {found['data_bytes']} bytes of a Redis that isn't in {expect['mode']} mode.",
                 where,
                 f"{ADOPT}.",
             )

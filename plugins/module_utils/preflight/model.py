@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,23 @@ from typing import Any
 GROUP_ROLES: dict[str, tuple[str, ...]] = {
     "all": ("base", "pki", "consul"),
     "consul_servers": ("consul",),
+    "consul_servers_removed": (),  # hosts that are to leave the group before the underscore, or have left it
     "rabbitmq": ("rabbitmq",),
+    "rabbitmq_removed": (),
     "redis": ("redis",),
-    "postgresql": ("patroni", "pgbouncer", "pgbackrest"),
+    "redis_removed": (),
+    "postgresql": ("patroni", "pgbouncer"),  # with a repository host in the inventory also `pgbackrest`
+    "postgresql_removed": (),
+    "backup": ("pgbackrest",),
     "load_balancers": ("haproxy", "keepalived"),
     "gateways": ("kong", "envoy_gateway"),
-    "swarm_managers": ("docker", "swarm", "fabio"),
-    "agents": ("docker", "swarm", "agent", "celery"),
+    "swarm_managers": ("docker", "swarm", "runtime", "registrar", "agent", "autoscaler"),
+    "swarm_managers_removed": (),
+    "fabio": ("fabio",),
+    "agents": ("docker", "swarm", "runtime", "registrar", "agent", "celery", "autoscaler"),
+    "agents_removed": (),
+    "flower": ("runtime", "flower"),
+    "mesh": ("envoy",),
     "ollama": ("ollama",),
     "vector_stores": ("chroma", "qdrant"),
     "graph": ("neo4j",),
@@ -29,8 +39,14 @@ GROUP_ROLES: dict[str, tuple[str, ...]] = {
 #: Where a host may run one of several roles, the variable that says which.
 ROLE_CHOICES: dict[str, str] = {"kong": "gateway_engine", "envoy_gateway": "gateway_engine"}
 
+#: Which role it is where that variable isn't set.
+CHOSEN: dict[str, str] = {"gateway_engine": "kong"}
+
+#: What the gateways' engines share.
+GATEWAY_VARIABLES = ("gateway_engine", "gateway_routes")
+
 #: Roles that others include with their own variables: their required options don't come from the inventory.
-CALLED_ROLES = ("artifact", "consul_service", "envoy", "autoscaler", "flower")
+CALLED_ROLES = ("artifact", "consul_service", "failover")
 
 #: Every role of the design, whether or not it is in the checkout: an unknown variable is only called a typo where the role is.
 KNOWN_ROLES: tuple[str, ...] = tuple(
@@ -186,10 +202,18 @@ def nearest(name: str, names: Iterable[str], cutoff: float = 0.7) -> str | None:
     return found[0] if found else None
 
 
-def roles_of(groups: Iterable[str], present: Iterable[str]) -> tuple[str, ...]:
+def roles_of(
+    groups: Iterable[str], present: Iterable[str], repository: bool = False, chosen: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """The roles of a host in `groups`, of those in the checkout. `repository`: whether a host of the inventory keeps backups; `chosen`:
+    the role that a variable of ROLE_CHOICES names."""
+    chosen = {**CHOSEN, **(chosen or {})}
     present = set(present)
-    wanted = [role for group in ("all", *groups) for role in GROUP_ROLES.get(group, ()) if role in present]
-    return tuple(dict.fromkeys(wanted))
+    groups = ("all", *groups)
+    if repository and "postgresql" in groups:
+        groups = (*groups, "backup")
+    wanted = [role for group in groups for role in GROUP_ROLES.get(group, ()) if role in present]
+    return tuple(dict.fromkeys(role for role in wanted if chosen.get(ROLE_CHOICES.get(role, ""), role) == role))
 
 
 def owning_role(variable: str, roles: Iterable[str]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .model import Host, Inventory
-from .variables import mirroring_policies
+from .variables import mirroring_asked_by
 
 #: Memory in MB that a role needs to be of use at all. A platform under load wants more; preflight_memory_needs_mb says so.
 ROLE_MEMORY_MB = {
@@ -25,6 +25,7 @@ ROLE_MEMORY_MB = {
     "fabio": 64,
     "agent": 256,
     "celery": 256,
+    "flower": 128,
     "ollama": 4096,
     "chroma": 512,
     "qdrant": 512,
@@ -72,11 +73,24 @@ def ports_of(inventory: Inventory, host: Host) -> list[dict[str, Any]]:
             need("redis", ["redis-server", "redis-check-aof"], port + 10000 if isinstance(port, int) else 16379)
         else:
             need("redis", ["redis-server", "redis-sentinel"], host.get("redis_sentinel_port", 26379))
+            need("redis", ["systemd"], host.get("redis_role_port", 6380))
     if "patroni" in host.roles:
         need("patroni", ["postgres"], host.first("patroni_postgresql_port", "patroni_port", default=5432))
         need("patroni", ["patroni"], host.first("patroni_rest_port", "patroni_restapi_port", default=8008))
     if "pgbouncer" in host.roles:
         need("pgbouncer", ["pgbouncer"], host.first("pgbouncer_port", "pgbouncer_listen_port", default=6432))
+    if "pgbackrest" in host.roles:
+        need("pgbackrest", ["pgbackrest"], host.get("pgbackrest_port", 8432))
+    if "kong" in host.roles:
+        need("kong", ["nginx"], host.get("kong_port", 8000), host.get("kong_status_port", 8100))
+    if "envoy_gateway" in host.roles:
+        owners = ["envoy-gateway"]
+        need("envoy_gateway", owners, host.get("envoy_gateway_port", 8000), host.get("envoy_gateway_status_port", 8100))
+        need("envoy_gateway", owners, host.get("envoy_gateway_admin_port", 9901))
+    if "fabio" in host.roles:
+        need("fabio", ["fabio"], host.get("fabio_port", 9999), host.get("fabio_ui_port", 9998))
+    if "flower" in host.roles:
+        need("flower", ["python3", "celery"], host.get("flower_port", 5555))
     accepted = {int(port) for port in inventory.setting("preflight_accept_ports") if str(port).isdigit()}
     return [port for port in ports if port["port"] not in accepted]
 
@@ -131,13 +145,16 @@ def plan(inventory: Inventory, host: Host) -> dict[str, Any]:
             "version": str(host.get("rabbitmq_version") or ""),
             "node": f"rabbit@{short(host.name)}",
             "nodes": [f"rabbit@{short(other.name)}" for other in inventory.members("rabbitmq")],
-            "mirroring": mirroring_policies(host.get("rabbitmq_policies")),
+            # Those that are to leave are known to the cluster until they have left.
+            "leaving": [f"rabbit@{short(other.name)}" for other in inventory.members("rabbitmq_removed")],
+            "mirroring": list(mirroring_asked_by(host).values()),
         }
     if "redis" in host.roles:
         look["redis"] = {"data": _private(inventory, "redis", "__redis_data_directory", "/var/lib/redis")}
         expect["redis"] = {
             "mode": str(host.get("redis_mode", "cluster")),
             "addresses": [other.address for other in inventory.members("redis")],
+            "leaving": [other.address for other in inventory.members("redis_removed")],
         }
     if "patroni" in host.roles:
         look["postgresql"] = {

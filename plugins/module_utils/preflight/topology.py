@@ -95,6 +95,46 @@ def rabbitmq_nodes(inventory: Inventory) -> list[Problem]:
     ]
 
 
+def removed_members(inventory: Inventory) -> list[Problem]:
+    """A host can't be a member and leave."""
+    problems = []
+    for removed in sorted(name for name in inventory.groups if name.endswith("_removed") and name in GROUP_ROLES):
+        group = removed.removesuffix("_removed")
+        both = [host for host in inventory.members(removed) if group in host.groups]
+        if both:
+            problems.append(
+                Problem(
+                    f"{_names(both)} {'is' if len(both) == 1 else 'are'} in {group} and in {removed}: to stay and to leave.",
+                    inventory.group_where(removed),
+                    f"Take what is to leave out of {group}, and what is to stay out of {removed}.",
+                    tuple(host.name for host in both),
+                )
+            )
+    return problems
+
+
+def removed_servers(inventory: Inventory) -> list[Problem]:
+    """A Consul server that leaves becomes nothing, so nothing may be left that needs an agent there."""
+    problems = []
+    for host in inventory.members("consul_servers_removed"):
+        others = [
+            name
+            for name in host.groups
+            if GROUP_ROLES.get(name) and name not in ("all", "consul_servers") or name == "clients"
+        ]
+        if others:
+            problems.append(
+                Problem(
+                    f"{host.name} leaves Consul (consul_servers_removed), but is in {name_list(others)}, which needs an agent.",
+                    inventory.group_where("consul_servers_removed"),
+                    f"Take it out of {name_list(others)} first. If it is to be a client, run playbooks/scale_discovery.yml with it in "
+                    "consul_servers_removed alone, then put it into its other groups instead and run site.yml.",
+                    (host.name,),
+                )
+            )
+    return problems
+
+
 def postgresql_members(inventory: Inventory) -> list[Problem]:
     hosts = inventory.members("postgresql")
     if not hosts or len(hosts) >= 3:
@@ -109,19 +149,53 @@ def postgresql_members(inventory: Inventory) -> list[Problem]:
     ]
 
 
+def backup_host(inventory: Inventory) -> list[Problem]:
+    hosts = inventory.members("backup")
+    problems = []
+    if len(hosts) > 1:
+        problems.append(
+            Problem(
+                f"There are {len(hosts)} backup hosts ({_names(hosts)}): the database's backups are kept on one.",
+                inventory.group_where("backup"),
+                "Leave one host in the group; copy its repository elsewhere for a second place.",
+            )
+        )
+    both = [host for host in hosts if "postgresql" in host.groups]
+    if both:
+        problems.append(
+            Problem(
+                "The backups would be on the disk of a database member, and lost together with it.",
+                inventory.group_where("backup"),
+                "Give the group backup a host that isn't in the group postgresql.",
+                tuple(host.name for host in both),
+            )
+        )
+    return problems
+
+
 def redis_nodes(inventory: Inventory) -> list[Problem]:
     hosts = inventory.members("redis")
     if not hosts:
         return []
     where = inventory.group_where("redis")
-    if _redis_mode(hosts[0]) == "sentinel":
-        if len(hosts) >= 3:
+    modes = sorted({_redis_mode(host) for host in hosts})
+    if len(modes) > 1:
+        return [
+            Problem(
+                f"The hosts of the group redis have different modes: {name_list(modes)}.",
+                hosts[0].where("redis_mode"),
+                "Set redis_mode once, for the group.",
+            )
+        ]
+    if modes == ["sentinel"]:
+        if len(hosts) >= 3 and len(hosts) % 2:
             return []
         return [
             Problem(
-                f"{_count(hosts, 'Redis host')} ({_names(hosts)}) in sentinel mode: sentinels need a majority.",
+                f"{_count(hosts, 'Redis host')} ({_names(hosts)}) in sentinel mode: sentinels need a majority"
+                f"{', and an even number survives no more than one less' if len(hosts) >= 3 else ''}.",
                 where,
-                "Give the group at least 3 hosts.",
+                f"Give the group {len(hosts) + 1 if len(hosts) >= 3 else 'at least 3'} hosts.",
             )
         ]
     replicas = _replicas(hosts[0])
@@ -207,6 +281,7 @@ def quorum_spread(inventory: Inventory) -> list[Problem]:
         ("consul_servers", "Consul servers"),
         ("rabbitmq", "RabbitMQ nodes"),
         ("postgresql", "PostgreSQL members"),
+        ("swarm_managers", "Swarm managers"),
     ):
         hosts = [host for host in inventory.members(group) if host.get("platform_failure_domain") is not None]
         for domain, members in _domains(hosts).items():
@@ -234,19 +309,6 @@ def shared_hosts(inventory: Inventory) -> list[Problem]:
             inventory.group_where("postgresql"),
             "Give the Consul servers hosts of their own.",
             warning=True,
-        )
-    ]
-
-
-def load_balancers(inventory: Inventory) -> list[Problem]:
-    hosts = inventory.members("load_balancers")
-    if len(hosts) != 1:
-        return []
-    return [
-        Problem(
-            f"There is one load balancer ({hosts[0].name}): nobody takes the VIP over.",
-            inventory.group_where("load_balancers"),
-            "Give the group 2 hosts.",
         )
     ]
 
@@ -440,10 +502,12 @@ RULES = (
     unknown_groups,
     consul_servers,
     rabbitmq_nodes,
+    removed_members,
+    removed_servers,
     redis_nodes,
     redis_spread,
     postgresql_members,
-    load_balancers,
+    backup_host,
     quorum_spread,
     shared_hosts,
     duplicate_hosts,

@@ -10,10 +10,15 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from .. import celery_plan
+from ..autoscaler_rules import WrongRules, parse_rules
+from ..gateway_routes import examine
 from .model import (
     CALLED_ROLES,
+    GATEWAY_VARIABLES,
     KNOWN_ROLES,
     PLATFORM_VARIABLES,
+    ROLE_CHOICES,
     SETTINGS,
     Host,
     Inventory,
@@ -32,6 +37,7 @@ EXAMPLE = re.compile(
     r"|^(secret|password|passphrase|admin|guest|root|default|test|letmein|qwerty|hunter2|correcthorsebatterystaple)[\d!._-]*$",
     re.IGNORECASE,
 )
+REFERENCE = re.compile(r"^\{\{\s*(\w+)\s*\}\}$")
 MINIMUM_LENGTH = 16
 MAKE_ONE = "Put a random value of 32 characters into Ansible Vault (openssl rand -hex 16)."
 
@@ -67,6 +73,10 @@ ENVOY_OF_CONSUL = {
 ANSIBLE_MINIMUM = (2, 19)
 
 MIRRORING_KEYS = ("ha-mode", "ha-params", "ha-sync-mode", "ha-promote-on-shutdown", "ha-promote-on-failure")
+MIRRORING_REMEDY = (
+    "Set rabbitmq_mirrored_queues to false and remove ha-mode and ha-params from the policies: queues are quorum queues, "
+    "which have their copies anyway."
+)
 
 #: Debian release -> RabbitMQ that it ships.
 RABBITMQ_OF_DEBIAN = {"12": "3.10", "13": "4.0"}
@@ -133,6 +143,8 @@ def required(inventory: Inventory) -> list[Problem]:
                     name in spec.defaults and name not in host.defaults
                 ):  # else its default's cause is
                     wanted.setdefault(name, f"the role {role} requires it")
+            if role == "redis" and host.get("redis_mode") == "sentinel":
+                wanted.setdefault("redis_sentinel_password", "sentinel mode requires it")
             for name in ROLE_SECRETS.get(role, ()):
                 if not spec or not spec.options or name in spec.options or name.startswith("platform_"):
                     wanted.setdefault(name, f"the role {role} requires it")
@@ -178,7 +190,9 @@ def _secrets(inventory: Inventory, host: Host):
             for path, inner in _inner_secrets(value):
                 yield name, path, inner
         elif is_secret(inventory, name) and isinstance(value, (str, int)) and not isinstance(value, bool):
-            yield name, "", str(value)
+            referred = REFERENCE.match(str(host.raw.get(name, "")))
+            if not referred or not is_secret(inventory, referred[1]) or referred[1] not in host.values:
+                yield name, "", str(value)  # otherwise it is told of under its own name
 
 
 def _inner_secrets(value: Any, path: str = ""):
@@ -338,6 +352,8 @@ def unknown_variables(inventory: Inventory) -> list[Problem]:
 def _unknown(inventory: Inventory, name: str, all_roles: tuple[str, ...]) -> tuple[str, str] | None:
     if name.startswith("platform_"):
         known, owner = {*PLATFORM_VARIABLES, *inventory.platform_names}, "the platform"
+    elif name.startswith("gateway_"):
+        known, owner = set(GATEWAY_VARIABLES), "the gateways"
     elif name.startswith("preflight_"):
         known, owner = set(SETTINGS), "preflight"
     else:
@@ -479,26 +495,32 @@ def mirrored_queues(inventory: Inventory) -> list[Problem]:
     """Mirroring was removed in RabbitMQ 4.0: such a policy is accepted and does nothing."""
     problems = []
     for host in inventory.members("rabbitmq"):
-        names = mirroring_policies(host.get("rabbitmq_policies"))
-        if not names:
-            continue
+        asking = mirroring_asked_by(host)
         release = str(host.facts.get("distribution_major_version") or inventory.setting("preflight_debian_release"))
         version = host.get("rabbitmq_version") or RABBITMQ_OF_DEBIAN.get(release, "")
-        if version_tuple(version) < (4,):
+        if not asking or version_tuple(version) < (4,):
             continue
-        several = len(names) > 1
         problems.append(
             Problem(
-                f"The RabbitMQ {'policies' if several else 'policy'} {', '.join(names)} "
-                f"{'ask' if several else 'asks'} for mirrored queues, "
-                f"which RabbitMQ 4.0 removed (this would be {version}): the messages would have one copy.",
-                host.where("rabbitmq_policies"),
-                f"Remove {MIRRORING_KEYS[0]} and {MIRRORING_KEYS[1]} from it: queues are quorum queues, which have "
-                "their copies anyway.",
+                f"Mirrored queues are asked for by {' and '.join(asking.values())}. "
+                f"RabbitMQ 4.0 removed them (this would be {version}): the messages would have one copy.",
+                host.where(*asking),
+                MIRRORING_REMEDY,
                 (host.name,),
             )
         )
     return problems
+
+
+def mirroring_asked_by(host: Host) -> dict[str, str]:
+    """Which of a host's variables ask for mirrored queues, and what to call that."""
+    asking = {}
+    if host.get("rabbitmq_mirrored_queues") is True:
+        asking["rabbitmq_mirrored_queues"] = "rabbitmq_mirrored_queues"
+    policies = mirroring_policies(host.get("rabbitmq_policies"))
+    if policies:
+        asking["rabbitmq_policies"] = f"the {'policies' if len(policies) > 1 else 'policy'} {', '.join(policies)}"
+    return asking
 
 
 def mirroring_policies(policies: Any) -> list[str]:
@@ -518,6 +540,117 @@ def mirroring_policies(policies: Any) -> list[str]:
     return names
 
 
+def gateway_engine(inventory: Inventory) -> list[Problem]:
+    engines = sorted(role for role, variable in ROLE_CHOICES.items() if variable == "gateway_engine")
+    return [
+        Problem(
+            f"gateway_engine is {str(host.get('gateway_engine'))!r}, which isn't an engine that a gateway could be.",
+            host.where("gateway_engine"),
+            f"Use one of {', '.join(engines)}; without it a gateway is kong.",
+            (host.name,),
+        )
+        for host in inventory.members("gateways")
+        if host.get("gateway_engine", engines[0]) not in engines
+    ]
+
+
+def gateway_table(inventory: Inventory) -> list[Problem]:
+    """The routes that the gateways' engines are made from, whichever it is. The table is the same for many hosts and examined once."""
+    problems = []
+    examined: dict[str, list[tuple[str, str, str]]] = {}
+    for host in inventory.members("gateways"):
+        if "gateway_routes" in host.failed:
+            continue
+        table = host.get("gateway_routes")
+        if table is None:
+            problems.append(
+                Problem(
+                    "gateway_routes isn't set, but there are gateways, which would have nothing to answer.",
+                    host.where("gateway_routes"),
+                    "Set it for the group gateways; docs/gateway.md describes it.",
+                    (host.name,),
+                )
+            )
+            continue
+        key = repr(table)
+        if key not in examined:
+            examined[key] = [(found.what, found.where, found.remedy) for found in examine(table)[1]]
+        for what, where, remedy in examined[key]:
+            place = f"{where} ({host.origins['gateway_routes']})" if "gateway_routes" in host.origins else where
+            problems.append(Problem(what, f"variable {place}", remedy, (host.name,)))
+    return problems
+
+
+def celery_workers(inventory: Inventory) -> list[Problem]:
+    """Queues, routes and pools of the workers, and whether the broker declares what they expect."""
+    problems = []
+    seen: dict[str, list[celery_plan.Finding]] = {}
+    brokers = inventory.members("rabbitmq")
+    for host in inventory.hosts.values():
+        if "celery" not in host.roles:
+            continue
+        keys = ("queues", "routes", "pools", "partitions", "partition_pattern", "partition_priority")
+        settings = {key: host.get(f"celery_{key}") for key in keys}
+        identity = repr(settings)
+        if identity not in seen:
+            topology = brokers[0].get("rabbitmq_topology") if brokers else None
+            seen[identity] = celery_plan.examine(settings) + celery_plan.undeclared(settings, topology)
+        for found in seen[identity]:
+            variable = re.split(r"[\[,]", found.where)[0]
+            place = f"{found.where} ({host.origins[variable]})" if variable in host.origins else found.where
+            problems.append(Problem(found.what, f"variable {place}", found.remedy, (host.name,)))
+    return problems
+
+
+#: Who logs in to RabbitMQ, and the variable that says as whom.
+BROKER_USERS = {
+    "celery": ("The workers log", "celery_rabbitmq_user"),
+    "flower": ("Flower logs", "flower_rabbitmq_user"),
+}
+
+
+def broker_users(inventory: Inventory) -> list[Problem]:
+    """Users of the workers and of those who watch them, where the inventory says which users there are."""
+    brokers = inventory.members("rabbitmq")
+    users = brokers[0].get("rabbitmq_users") if brokers else None
+    names = [user.get("name") for user in users if isinstance(user, dict)] if isinstance(users, list) else []
+    problems = []
+    for host in inventory.hosts.values():
+        for role, (who, variable) in BROKER_USERS.items():
+            user = host.get(variable)
+            if names and role in host.roles and user not in names:
+                problems.append(
+                    Problem(
+                        f"{who} in to RabbitMQ as {user}, whom rabbitmq_users doesn't have.",
+                        host.where(variable),
+                        f"Add {user} to rabbitmq_users; docs/workers.md says with which permissions.",
+                        (host.name,),
+                    )
+                )
+    return problems
+
+
+def scaling_rules(inventory: Inventory) -> list[Problem]:
+    """The autoscaler's rules, judged as it judges them itself."""
+    problems = []
+    for host in inventory.hosts.values():
+        if "autoscaler" not in host.roles or "autoscaler_rules" in host.failed:
+            continue
+        try:
+            parse_rules(host.get("autoscaler_rules"), "autoscaler_rules")
+        except WrongRules as wrong:
+            problems += [
+                Problem(
+                    what,
+                    host.where("autoscaler_rules"),
+                    "Correct the rule; docs/workers.md says where they are described.",
+                    (host.name,),
+                )
+                for what in wrong.problems
+            ]
+    return problems
+
+
 RULES = (
     ansible_version,
     untemplatable,
@@ -531,4 +664,9 @@ RULES = (
     consul_envoy,
     consul_checksum,
     mirrored_queues,
+    gateway_engine,
+    gateway_table,
+    celery_workers,
+    broker_users,
+    scaling_rules,
 )

@@ -1,0 +1,136 @@
+"""Rules about the groups that requests pass through: load balancers, gateways, the Swarm's managers, agents."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from ..swarm_state import pool_problems
+from .model import Inventory, Problem, name_list
+
+#: What there have to be two of, and what the other one takes over.
+PAIRS = {"load_balancers": ("load balancer", "the VIP"), "gateways": ("gateway", "its requests")}
+
+#: What agents would starve, by the group of its hosts.
+STATE = {
+    "consul_servers": "a Consul server",
+    "rabbitmq": "RabbitMQ",
+    "redis": "Redis",
+    "postgresql": "PostgreSQL",
+}
+
+
+def alone(inventory: Inventory) -> list[Problem]:
+    """Of two one may be lost, of one none."""
+    problems = []
+    for group, (word, work) in PAIRS.items():
+        hosts = inventory.members(group)
+        if len(hosts) == 1:
+            problems.append(
+                Problem(
+                    f"There is one {word} ({hosts[0].name}): nobody takes {work} over.",
+                    inventory.group_where(group),
+                    "Give the group 2 hosts.",
+                )
+            )
+    return problems
+
+
+def balanced_gateways(inventory: Inventory) -> list[Problem]:
+    """Load balancers need somebody to balance; the variable may name hosts that aren't the inventory's."""
+    without = [host.name for host in inventory.members("load_balancers") if not host.values.get("haproxy_gateways")]
+    if not without or inventory.members("gateways"):
+        return []
+    return [
+        Problem(
+            f"{name_list(without)} would balance requests between gateways, but there are none.",
+            inventory.group_where("gateways"),
+            "Put two hosts into the group gateways, or none into load_balancers.",
+        )
+    ]
+
+
+def swarm_managers(inventory: Inventory) -> list[Problem]:
+    hosts = inventory.members("swarm_managers")
+    names = name_list(host.name for host in hosts)
+    if len(hosts) == 1:
+        return [
+            Problem(
+                f"There is one Swarm manager ({names}): without it nothing is started anew, and its services are lost with it.",
+                inventory.group_where("swarm_managers"),
+                "Give the group 3 hosts.",
+                warning=True,
+            )
+        ]
+    if len(hosts) % 2 or not hosts:
+        return []
+    return [
+        Problem(
+            f"There are {len(hosts)} Swarm managers ({names}): an even number survives no more losses than one manager less.",
+            inventory.group_where("swarm_managers"),
+            f"Give the group {len(hosts) + 1} hosts, or {len(hosts) - 1}; the others can be in agents.",
+        )
+    ]
+
+
+def idle_agents(inventory: Inventory) -> list[Problem]:
+    """A manager may be an agent, too, unless managers are kept free of containers."""
+    idle = [
+        host
+        for host in inventory.members("agents")
+        if "swarm_managers" in host.groups and host.get("swarm_manager_availability", "active") != "active"
+    ]
+    if not idle:
+        return []
+    names = tuple(host.name for host in idle)
+    return [
+        Problem(
+            f"{name_list(names)} {'is' if len(names) == 1 else 'are'} in agents and in swarm_managers, and managers run no "
+            f"containers (swarm_manager_availability is {idle[0].get('swarm_manager_availability')}): no agent would start there.",
+            f"{inventory.group_where('agents')}, {idle[0].where('swarm_manager_availability')}",
+            "Take them out of one of the groups, or set swarm_manager_availability to active.",
+            names,
+        )
+    ]
+
+
+def crowded_agents(inventory: Inventory) -> list[Problem]:
+    """Warnings: agents come in numbers that nobody has planned, beside what everything else waits for."""
+    problems = []
+    for group, word in STATE.items():
+        both = tuple(host.name for host in inventory.members("agents") if group in host.groups)
+        if both:
+            problems.append(
+                Problem(
+                    f"{name_list(both)} would run agents beside {word}: under load they take the processor that all others wait for.",
+                    inventory.group_where("agents"),
+                    "Give the agents hosts of their own.",
+                    both,
+                    warning=True,
+                )
+            )
+    return problems
+
+
+def address_pools(inventory: Inventory) -> list[Problem]:
+    """Containers whose network has the hosts' addresses can't reach the hosts."""
+    for host in inventory.members("swarm_managers"):
+        pools, prefix = host.get("swarm_address_pools"), host.get("swarm_address_pool_prefix")
+        subnet = str(host.get("platform_subnet"))
+        try:
+            ipaddress.ip_network(subnet)
+            length = int(prefix)
+        except (TypeError, ValueError):
+            continue  # said by the rules about these variables
+        if isinstance(pools, list) and (found := pool_problems([str(pool) for pool in pools], length, subnet)):
+            return [
+                Problem(
+                    f"{problem}.",
+                    host.where("swarm_address_pools"),
+                    "Give networks that no host, and nothing that containers are to reach, has an address in.",
+                )
+                for problem in found
+            ]
+    return []
+
+
+RULES = (alone, balanced_gateways, swarm_managers, idle_agents, crowded_agents, address_pools)
