@@ -13,14 +13,16 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab import converge, settings
+from lab import converge, mirror, settings
 from tests.tools import e2e
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,10 +48,10 @@ def make(*targets: str, **environment: str) -> float:
     return time.monotonic() - began
 
 
-def site(*arguments: str, strategy: str = "") -> tuple[float, dict[str, int]]:
+def site(*arguments: str, strategy: str = "", extra: dict[str, str] | None = None) -> tuple[float, dict[str, int]]:
     """Run site.yml to its end, as `make lab` does unless told; seconds, and changed tasks per host. Exits when it fails."""
     told = {**os.environ, "LAB_STRATEGY": strategy or os.environ.get("LAB_STRATEGY", "")}
-    environment = {**os.environ, **converge.environment(settings.load(ROOT, told))}
+    environment = {**os.environ, **converge.environment(settings.load(ROOT, told)), **(extra or {})}
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"site-{time.time():.0f}.log"
     with log.open("w", encoding="utf-8") as output, contextlib.redirect_stdout(output):
@@ -81,28 +83,16 @@ def timings() -> dict:
 
 
 def warm(_arguments: argparse.Namespace) -> None:
-    """New hosts, caches kept: `make lab-down lab`."""
+    """New hosts, caches kept: `make lab-down lab`; then site.yml again, which may change nothing and restart nothing."""
     make("lab-down")
     say("make lab, caches kept")
-    write("lab-warm", {"seconds": round(make("lab")), "steps": timings()})
-
-
-def cold(_arguments: argparse.Namespace) -> None:
-    """New hosts, an empty cache directory: `make lab-down lab LAB_CACHE=…`."""
-    make("lab-down")
-    cache = ROOT / ".cache" / f"cold-{os.getpid()}"
-    say(f"make lab with the empty cache {cache}")
-    write("lab-cold", {"seconds": round(make("lab", LAB_CACHE=str(cache))), "steps": timings()})
-
-
-def second(_arguments: argparse.Namespace) -> None:
-    """On fresh hosts: site.yml twice; the second may change nothing and restart nothing."""
-    make("lab-down")
-    make("lab-hosts")
-    first_seconds, _changed = site()
+    seconds = make("lab")
+    steps = timings()
+    write("lab-warm", {"seconds": round(seconds), "steps": steps})
     before = e2e.started()
     second_seconds, changed = site()
     after = e2e.started()
+    first_seconds = steps["seconds"]["converge"]
     write(
         "second-run",
         {
@@ -116,38 +106,50 @@ def second(_arguments: argparse.Namespace) -> None:
     )
 
 
+def cold(_arguments: argparse.Namespace) -> None:
+    """New hosts, an empty cache directory: `make lab-down lab LAB_CACHE=…`."""
+    make("lab-down")
+    cache = ROOT / ".cache" / f"cold-{os.getpid()}"
+    say(f"make lab with the empty cache {cache}")
+    write("lab-cold", {"seconds": round(make("lab", LAB_CACHE=str(cache))), "steps": timings()})
+
+
 def killed(arguments: argparse.Namespace) -> None:
-    """On fresh hosts each time: SIGKILL site.yml at a random moment, run it again, and look at every cluster."""
+    """On fresh hosts each time: SIGKILL site.yml in a random task, run it again, and look at every cluster."""
     rounds = []
     chosen = random.Random(arguments.seed)
     for number in range(arguments.rounds):
         make("lab-down")
         make("lab-hosts")
-        moment = chosen.uniform(arguments.earliest, arguments.latest)
+        # A task, not a moment: how far a run has come after some seconds is the machine's business.
+        wanted = chosen.randint(arguments.earliest, arguments.latest)
         LOGS.mkdir(parents=True, exist_ok=True)
-        log = LOGS / f"killed-{number}.log"
-        with log.open("w", encoding="utf-8") as output:
+        tasks: list[str] = []
+        with (LOGS / f"killed-{number}.log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
                 ["ansible-playbook", "-i", "inventories/lab", "site.yml"],
                 cwd=ROOT,
-                stdout=output,
-                stderr=output,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
                 start_new_session=True,
+                env={**os.environ, "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "1"},
             )
-            try:
-                process.wait(timeout=moment)
-            except subprocess.TimeoutExpired:
+            for line in process.stdout or ():
+                log.write(line)
+                tasks += re.findall(r"^TASK \[(.*?)\]", line)
+                if len(tasks) >= wanted:
+                    break
+            if process.poll() is None:
+                # Somewhere in the task's first seconds, when its hosts are at work.
+                time.sleep(chosen.uniform(0, 3))
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        tasks = re.findall(r"^TASK \[(.*?)\]", log.read_text(encoding="utf-8"), re.MULTILINE)
-        say(
-            f"round {number + 1}: killed after {moment:.0f} s in «{tasks[-1] if tasks else 'the start'}»; running again"
-        )
+            process.wait()
+        say(f"round {number + 1}: killed in task {len(tasks)}, «{tasks[-1] if tasks else 'none'}»; running again")
         seconds, _changed = site()
         again, changed = site()
         rounds.append(
             {
-                "killed_after_seconds": round(moment),
                 "killed_in": tasks[-1] if tasks else "",
                 "tasks_begun": len(tasks),
                 "next_run_seconds": round(seconds),
@@ -168,26 +170,94 @@ def postgresql(_arguments: argparse.Namespace) -> None:
     write("postgresql-alone", {"seconds": round(seconds), "hosts": hosts.split(), "peer_seconds": 953})
 
 
+@contextlib.contextmanager
+def network_cut(lab: settings.Settings) -> Iterator[None]:
+    """The lab's mirror stopped, and nothing forwarded from the hosts to beyond the lab."""
+    rule = ["DOCKER-USER", "--source", str(lab.subnet), "!", "--destination", str(lab.subnet), "--jump", "REJECT"]
+    mirror_container = lab.container(mirror.HOST)
+    subprocess.run(["docker", "stop", "--time", "2", mirror_container], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["iptables", "--insert", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["iptables", "--delete", *rule], check=True)
+        subprocess.run(["docker", "start", mirror_container], check=True, stdout=subprocess.DEVNULL)
+
+
+def airgap(_arguments: argparse.Namespace) -> None:
+    """Fresh hosts, a bundle of what they need, the network cut: site.yml from the bundle, twice."""
+    make("lab-down")
+    make("lab-hosts")
+    lab = settings.load(ROOT)
+    began = time.monotonic()
+    said = subprocess.run(
+        ["ansible-playbook", "-i", "inventories/lab", "playbooks/bundle.yml"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    bundle = re.search(r"platform_artifact_bundle=(\S+\.tar)", said)
+    if not bundle:
+        sys.exit(f"playbooks/bundle.yml didn't say where the bundle is:\n{said[-2000:]}")
+    bundling = time.monotonic() - began
+    say(f"the bundle took {bundling:.0f} s: {bundle[1]}")
+    from_bundle = (
+        f"--extra-vars=platform_artifact_bundle={bundle[1]}",
+        "--extra-vars=platform_package_proxy= platform_artifact_mirror=",
+    )
+    with network_cut(lab):
+        command = ["ansible", "client-1", "-i", "inventories/lab", "-m", "ansible.builtin.command", "-a"]
+        reached = subprocess.run(
+            [*command, "apt-get update --error-on=any"], cwd=ROOT, check=False, capture_output=True
+        )
+        if reached.returncode == 0:
+            sys.exit("The network isn't cut: a host reads its package sources.")
+        first, _changed = site(*from_bundle)
+        second, changed = site(*from_bundle)
+    write(
+        "airgap",
+        {
+            "bundle_seconds": round(bundling),
+            "bundle_bytes": Path(bundle[1]).stat().st_size,
+            "site_seconds": round(first),
+            "site": "all verify.yml passed",
+            "second_seconds": round(second),
+            "second_changed": sum(changed.values()),
+        },
+    )
+
+
 def strategies(arguments: argparse.Namespace) -> None:
-    """A converged lab: site.yml with the stock strategy and with Mitogen, in turn."""
-    seconds: dict[str, list[int]] = {strategy: [] for strategy in settings.STRATEGIES}
+    """A converged lab: site.yml with the stock strategy, without and with warm_workers, and with Mitogen, in turn."""
+    cold_workers = {"ANSIBLE_CALLBACKS_ENABLED": "sutazai.platform.failure_bundle"}
+    ways = {
+        "linear, workers not warmed": ("linear", cold_workers),
+        "linear": ("linear", {}),
+        "mitogen": ("mitogen", {}),
+    }
+    wall: dict[str, list[int]] = {way: [] for way in ways}
+    processor: dict[str, list[int]] = {way: [] for way in ways}
     for _round in range(arguments.rounds):
-        for strategy in settings.STRATEGIES:
-            seconds[strategy].append(round(site(strategy=strategy)[0]))
-    write("strategies", {"second_run_seconds": seconds})
+        for way, (strategy, environment) in ways.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            wall[way].append(round(site(strategy=strategy, extra=environment)[0]))
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            processor[way].append(round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
+    write("strategies", {"second_run_seconds": wall, "controller_processor_seconds": processor})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for function in (warm, cold, second, killed, postgresql, strategies):
+    for function in (warm, cold, airgap, killed, postgresql, strategies):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
         if function is killed:
             command.add_argument("--rounds", type=int, default=3)
-            command.add_argument("--seed", type=int, default=1, help="of the random moments")
-            command.add_argument("--earliest", type=float, default=60, help="seconds")
-            command.add_argument("--latest", type=float, default=360, help="seconds")
+            command.add_argument("--seed", type=int, default=1, help="of the random tasks")
+            command.add_argument("--earliest", type=int, default=10, help="tasks begun")
+            command.add_argument("--latest", type=int, default=150, help="tasks begun")
         if function is strategies:
             command.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
