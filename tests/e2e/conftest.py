@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +19,9 @@ import testinfra
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PKI = "/etc/sutazai/pki"
+# SSH's sockets. Not in ~/.ssh, which a new machine doesn't have; short, as a socket's whole path may have 107 characters.
+SOCKETS = tempfile.mkdtemp(prefix="e2e-")
+atexit.register(shutil.rmtree, SOCKETS, ignore_errors=True)
 
 
 @dataclass
@@ -48,7 +54,7 @@ class Node:
     def run(self, command: str, stdin: str = "", check: bool = True) -> str:
         """A shell command's output; secrets go in through stdin."""
         user, address = self.variables.get("ansible_user", "root"), self.variables["ansible_host"]
-        control = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", "ControlPath=~/.ssh/e2e-%C"]
+        control = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o", f"ControlPath={SOCKETS}/%C"]
         result = subprocess.run(
             ["ssh", *self.ssh, *control, f"{user}@{address}", command],
             input=stdin,

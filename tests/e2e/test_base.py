@@ -15,6 +15,7 @@ EXPOSED = {
     "patroni": {8008},
     "python3": {8008},
     "pgbouncer": {6432},
+    "pgbackrest": {8432},
 }
 
 

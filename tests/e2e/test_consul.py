@@ -87,3 +87,17 @@ def test_names_of_consul_resolve_through_the_hosts_resolver(node, platform):
 
 def test_other_names_still_resolve(node):
     assert node.run("getent hosts localhost").strip()
+
+
+@pytest.mark.hosts("consul_servers")
+def test_a_backup_is_taken_and_nobody_else_reads_it(node):
+    timer = node.host.service("consul-snapshot.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    node.run("systemctl start consul-snapshot.service")
+    newest = node.run("ls -1 /var/lib/consul-snapshots/*.snap | tail -n 1").strip()
+    assert node.host.file("/var/lib/consul-snapshots").mode == 0o700
+    assert node.host.file(newest).mode == 0o600
+    about = json.loads(node.run(f"cat {newest}.about"))
+    assert about["index"] > 0
+    assert about["token_count"] > 0

@@ -14,9 +14,9 @@ def cluster(node):
     return json.loads(node.run(f"curl --silent --show-error --cacert {PKI}/ca.crt https://{node.address}:8008/cluster"))
 
 
-def sql(node, statement: str) -> str:
+def sql(node, statement: str, database: str = "postgres") -> str:
     return node.run(
-        f"cd / && runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --command {statement!r}"
+        f"cd / && runuser -u postgres -- psql --dbname {database} --no-psqlrc --tuples-only --no-align --command {statement!r}"
     ).strip()
 
 
@@ -32,7 +32,12 @@ def test_every_member_sees_one_leader_and_streaming_replicas(node, platform):
     assert sorted(member["name"] for member in members) == sorted(platform.groups["postgresql"])
     roles = [member["role"] for member in members]
     assert roles.count("leader") == 1
-    assert {member["state"] for member in members if member["role"] != "leader"} == {"streaming"}
+    # Patroni says "running" of a streaming replica before 3.0.3; the leader's PostgreSQL says it of all.
+    assert {member["state"] for member in members if member["role"] != "leader"} <= {"running", "streaming"}
+    replicas = {member["name"] for member in members if member["role"] != "leader"}
+    leader = platform.nodes[next(member["name"] for member in members if member["role"] == "leader")]
+    streaming = sql(leader, "select application_name from pg_stat_replication where state = 'streaming'")
+    assert replicas <= set(streaming.split())
     assert len({member["timeline"] for member in members}) == 1
     assert all(member.get("lag", 0) < 16 * 1024 * 1024 for member in members)
     assert any(role in ("sync_standby", "quorum_standby") for role in roles)
@@ -72,3 +77,25 @@ def test_changing_patroni_over_the_network_needs_a_password(node):
         f"curl --silent --output /dev/null --write-out '%{{http_code}}' --cacert {PKI}/ca.crt -X POST https://{node.address}:8008/reload"
     )
     assert answer in ("401", "403")
+
+
+def test_declared_tables_are_partitioned_on_every_member(node):
+    """Read on replicas too: what the leader was told has come there."""
+    for table in json.loads(node.run("cat /etc/patroni/partitions.json")):
+        bounds = sql(
+            node,
+            "SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid "
+            f"WHERE i.inhparent = $${table['table']}$$::regclass",
+            table["database"],
+        ).splitlines()
+        for partition in table["partitions"]:
+            assert f"FOR VALUES FROM ({partition['from']}) TO ({partition['to']})" in bounds
+        assert len(bounds) >= len(table["partitions"]) + table.get("rule", {}).get("keep_ahead", 0)
+
+
+def test_a_timer_keeps_partitions_ahead(node):
+    timer = node.host.service("patroni-partitions.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    result = node.run("systemctl show --property Result --value patroni-partitions.service").strip()
+    assert result == "success", node.run("journalctl --no-pager --lines 20 --unit patroni-partitions.service")

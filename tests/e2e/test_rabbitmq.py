@@ -57,3 +57,40 @@ def test_all_stable_feature_flags_are_on(member):
     flags = json.loads(member.run("rabbitmqctl --quiet list_feature_flags name state stability --formatter json"))
     off = [flag["name"] for flag in flags if flag.get("stability", "stable") == "stable" and flag["state"] != "enabled"]
     assert off == []
+
+
+def queues_of(member):
+    columns = "name type members arguments policy"
+    return {
+        queue["name"]: queue
+        for queue in json.loads(member.run(f"rabbitmqctl --quiet list_queues --formatter json {columns}"))
+    }
+
+
+def test_the_agents_queues_are_there_with_a_member_on_three_nodes(member, platform):
+    found = queues_of(member)
+    wanted = {"inference", "training", "processing", "health", "dead-letters", *(f"ai.tasks.{n}" for n in range(10))}
+    assert wanted <= set(found)
+    for name in wanted:
+        assert found[name]["type"] in ("quorum", "rabbit_quorum_queue")
+        assert len(found[name]["members"]) == min(3, len(platform.groups["rabbitmq"]))
+        assert found[name]["policy"].startswith("sutazai-")
+
+
+def test_each_partition_is_bound_once(member):
+    rows = json.loads(member.run("rabbitmqctl --quiet list_bindings --formatter json"))
+    bound = [(row["destination_name"], row["routing_key"]) for row in rows if row["source_name"] == "ai.tasks"]
+    assert sorted(bound) == sorted((f"ai.tasks.{number}", "1") for number in range(10))
+
+
+def test_a_backup_is_taken_and_nobody_else_reads_it(node):
+    timer = node.host.service("rabbitmq-backup.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    node.run("systemctl start rabbitmq-backup.service")
+    newest = node.run("ls -1 /var/backups/rabbitmq/*.json | tail -n 1").strip()
+    assert node.host.file("/var/backups/rabbitmq").mode == 0o700
+    assert node.host.file(newest).mode == 0o600
+    about = json.loads(node.run(f"cat {newest}.about"))
+    assert about["queues"] >= 15
+    assert about["users"] >= 2

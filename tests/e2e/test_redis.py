@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytestmark = [pytest.mark.hosts("redis"), pytest.mark.unit("redis-server")]
@@ -72,3 +74,24 @@ def test_data_survives_a_crash(node):
     assert info["aof_enabled"] == "1"
     assert info["aof_last_write_status"] == "ok"
     assert info["rdb_last_bgsave_status"] == "ok"
+
+
+def test_a_backup_is_taken_and_nobody_else_reads_it(node):
+    timer = node.host.service("redis-backup.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    node.run("systemctl start redis-backup.service")
+    newest = node.run("ls -1 /var/backups/redis/*.rdb | tail -n 1").strip()
+    assert node.host.file("/var/backups/redis").mode == 0o700
+    assert node.host.file(newest).mode == 0o600
+    about = json.loads(node.run(f"cat {newest}.about"))
+    assert about["redis_version"]
+    ranges = [word.partition("-") for word in about["slots"].split()]
+    assert sum(int(last or first) - int(first) + 1 for first, _, last in ranges) in (5461, 5462)
+
+
+def test_a_server_that_died_comes_back_after_its_successor(node):
+    """Sooner, it would be master again without what its file lacked."""
+    delay = node.run("systemctl show redis-server --property RestartUSec").strip().removeprefix("RestartUSec=")
+    timeout = int(cli(node, "config get cluster-node-timeout").split()[1])
+    assert delay == f"{2 * timeout // 1000}s"

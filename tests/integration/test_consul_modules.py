@@ -3,13 +3,16 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
+import time
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from .ports import free_ports
 
 BINARY = os.environ.get("CONSUL_BIN") or shutil.which("consul")
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".ansible" / "collections"
@@ -18,18 +21,10 @@ TOKEN = str(uuid.uuid4())
 pytestmark = pytest.mark.skipif(not BINARY, reason="no Consul binary: set CONSUL_BIN to the path of one")
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-@pytest.fixture(scope="module")
-def agent(tmp_path_factory):
+@contextmanager
+def running(directory):
+    """The address of a server of its own."""
     http, server, serf, serf_wan, dns = free_ports(5)
-    directory = tmp_path_factory.mktemp("consul")
     (directory / "consul.json").write_text(
         json.dumps(
             {
@@ -41,6 +36,7 @@ def agent(tmp_path_factory):
                 "data_dir": str(directory / "data"),
                 "performance": {"raft_multiplier": 1},
                 "acl": {"enabled": True, "default_policy": "deny"},
+                "connect": {"enabled": True},
                 "ports": {
                     "http": http,
                     "server": server,
@@ -60,6 +56,12 @@ def agent(tmp_path_factory):
     yield f"http://127.0.0.1:{http}"
     process.terminate()
     process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("consul")) as address:
+        yield address
 
 
 def run(name, check=False, **arguments):
@@ -124,6 +126,43 @@ def test_a_token_can_be_removed(agent):
     assert not run("consul_cluster", url=agent, token=TOKEN, **gone)["changed"]
 
 
+def test_a_token_gets_a_follower_and_both_are_valid_until_it_is_retired(agent):
+    def valid(secret):
+        return "msg" not in run("consul_cluster_info", url=agent, token=secret) and bool(
+            run("consul_cluster_info", url=agent, token=secret, node="alone")["healthy"]
+        )
+
+    wanted = {"url": agent, "token": TOKEN, "tokens": WANTED["tokens"][:1]}
+    first = run("consul_cluster", **wanted)["tokens"]["agent/alone"]
+    moment = int(time.time()) + 1
+    time.sleep(2)
+    assert run("consul_cluster", check=True, **wanted, reissue_before=moment)["changes"] == [
+        "token agent/alone made anew"
+    ]
+    second = run("consul_cluster", **wanted, reissue_before=moment)["tokens"]["agent/alone"]
+    assert second["secret_id"] not in ("", first["secret_id"])
+    assert run("consul_cluster", **wanted)["tokens"]["agent/alone"] == second, "from now on it is the follower"
+    again = run("consul_cluster", **wanted, reissue_before=int(time.time()) + 60)
+    assert not again["changed"], "while there are two, no third one"
+    assert valid(first["secret_id"]) and valid(second["secret_id"])
+    retired = run("consul_cluster", **wanted, reissue_before=moment, retire_former=True)
+    assert retired["changes"] == ["the former token agent/alone removed"]
+    assert not run("consul_cluster", **wanted, reissue_before=moment, retire_former=True)["changed"]
+    assert valid(second["secret_id"]) and not valid(first["secret_id"])
+
+
+def test_the_management_token_gets_a_follower(agent):
+    new = str(uuid.uuid4())
+    wanted = {"url": agent, "token": new, "former_token": TOKEN, "bootstrap": True}
+    assert run("consul_cluster", check=True, **wanted)["changes"] == ["the new management token"]
+    assert run("consul_cluster", **wanted)["changes"] == ["the new management token"]
+    assert not run("consul_cluster", **wanted)["changed"]
+    back = {**wanted, "token": TOKEN, "former_token": new}
+    assert run("consul_cluster", **back, retire_former=True)["changes"] == ["the former management token removed"]
+    assert not run("consul_cluster", **back, retire_former=True)["changed"]
+    assert run("consul_cluster", url=agent, token=new)["failed"]
+
+
 def test_another_management_token_is_refused_with_the_way_out(agent):
     result = run("consul_cluster", url=agent, token=str(uuid.uuid4()), bootstrap=True)
     assert result["failed"]
@@ -169,3 +208,141 @@ def test_an_agent_that_does_not_answer_is_a_problem_not_an_error():
 
 def test_a_refused_question_is_a_problem(agent):
     assert "operator:read" in run("consul_cluster_info", url=agent, expected_servers=["alone"])["problems"][0]
+
+
+# ------------------------------------------------------------------------------------------------------------- snapshots
+
+
+def consul(agent, token, *arguments):
+    command = [BINARY, *arguments[:2], f"-http-addr={agent}", f"-token={token}", *arguments[2:]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def take_backup(agent, token, directory):
+    """As the role's timer does on a server."""
+    directory.mkdir()
+    root = Path(__file__).resolve().parents[2]
+    for source in ("roles/consul/files/take-backup", "plugins/module_utils/backup_files.py"):
+        shutil.copy(root / source, directory)
+    (directory / "token").write_text(token)
+    command = [sys.executable, "-B", directory / "take-backup", directory, "3", BINARY, agent, directory / "token"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return str(next(directory.glob("*.snap")))
+
+
+def test_a_snapshot_brings_deleted_keys_back_and_live_data_is_not_overwritten(agent, tmp_path):
+    run("consul_cluster", url=agent, token=TOKEN, bootstrap=True)
+    for number in range(5):
+        consul(agent, TOKEN, "kv", "put", f"proof/{number}", f"value {number}")
+    before = consul(agent, TOKEN, "kv", "export", "proof/")
+    path = take_backup(agent, TOKEN, tmp_path / "backups")
+    wanted = {"url": agent, "token": TOKEN, "path": path, "binary": BINARY}
+
+    refused = run("consul_snapshot_restore", **wanted)
+    assert refused["failed"]
+    assert "the cluster has data (5 keys, by their first part proof/ (5))" in refused["msg"]
+    assert "The snapshot holds 5 keys" in refused["msg"]
+
+    consul(agent, TOKEN, "kv", "delete", "-recurse", "proof/")
+    consul(agent, TOKEN, "kv", "put", "later", "x")
+    assert run("consul_snapshot_restore", check=True, replace_data=True, **wanted)["changed"]
+    assert consul(agent, TOKEN, "kv", "get", "later").strip() == "x"
+    restored = run("consul_snapshot_restore", replace_data=True, **wanted)
+    assert (restored["keys_before"], restored["keys_after"]) == (1, 5), restored
+    assert consul(agent, TOKEN, "kv", "export", "proof/") == before
+    assert "later" not in consul(agent, TOKEN, "kv", "export")
+
+
+def test_what_is_no_snapshot_is_refused(agent, tmp_path):
+    (tmp_path / "broken.snap").write_text("no snapshot")
+    wanted = {"url": agent, "token": TOKEN, "binary": BINARY, "replace_data": True}
+    assert "There is no snapshot" in run("consul_snapshot_restore", path=str(tmp_path / "none"), **wanted)["msg"]
+    assert "can be restored" in run("consul_snapshot_restore", path=str(tmp_path / "broken.snap"), **wanted)["msg"]
+
+
+def test_a_snapshot_with_another_management_token_says_so(agent, tmp_path):
+    other = str(uuid.uuid4())
+    (tmp_path / "other").mkdir()
+    with running(tmp_path / "other") as address:
+        assert run("consul_cluster", url=address, token=other, bootstrap=True)["bootstrapped"]
+        result = run(
+            "consul_snapshot_restore",
+            url=address,
+            token=other,
+            path=take_backup(agent, TOKEN, tmp_path / "backups"),
+            binary=BINARY,
+            replace_data=True,
+        )
+        assert result["failed"]
+        assert "the management token" in result["msg"] and "is not among them" in result["msg"]
+        # With the one of that time it is a cluster like the other.
+        assert not run("consul_cluster", url=address, token=TOKEN)["bootstrapped"]
+
+
+ENTRIES = {
+    "entries": [
+        {
+            "Kind": "service-intentions",
+            "Name": "inference",
+            "Sources": [{"Name": "celery-worker", "Action": "allow"}, {"Name": "*", "Action": "deny"}],
+        },
+        {
+            "Kind": "service-router",
+            "Name": "inference",
+            "Routes": [
+                {"Match": {"HTTP": {"PathPrefix": "/v1"}}, "Destination": {"RequestTimeout": "600s", "NumRetries": 2}}
+            ],
+        },
+        {"Kind": "service-resolver", "Name": "inference", "ConnectTimeout": "90s"},
+        {
+            "Kind": "service-defaults",
+            "Name": "inference",
+            "Protocol": "http",
+            "LocalRequestTimeoutMs": 600000,
+            "UpstreamConfig": {"Defaults": {"PassiveHealthCheck": {"Interval": "30s", "MaxFailures": 5}}},
+        },
+        {"Kind": "proxy-defaults", "Name": "global", "Config": {"envoy_prometheus_bind_addr": "127.0.0.1:9102"}},
+        {"Kind": "mesh", "Name": "mesh", "TLS": {"Incoming": {"TLSMinVersion": "TLSv1_2"}}},
+    ]
+}
+
+
+def test_configuration_entries_are_kept_as_wanted(agent):
+    wanted = {"url": agent, "token": TOKEN, **ENTRIES}
+    assert len(run("consul_config_entries", check=True, **wanted)["changes"]) == 6
+    first = run("consul_config_entries", **wanted)
+    assert not first.get("msg"), first["msg"]
+    assert len(first["changes"]) == 6
+    # Protocols before what depends on them.
+    assert first["changes"].index("service-defaults inference made") < first["changes"].index(
+        "service-router inference made"
+    )
+    second = run("consul_config_entries", **wanted)
+    assert not second["changed"], second["changes"]
+
+    other = {"entries": [{**ENTRIES["entries"][2], "ConnectTimeout": "5s"}]}
+    changed = run("consul_config_entries", check=True, **{**wanted, **other})
+    assert changed["changes"] == ["service-resolver inference changed"]
+    assert changed["diff"][0]["before"] != changed["diff"][0]["after"]
+    assert run("consul_config_entries", **{**wanted, **other})["changed"]
+    assert not run("consul_config_entries", **{**wanted, **other})["changed"]
+
+
+def test_configuration_entries_that_consul_refuses_say_why(agent):
+    # The router still goes by the protocol that this would take away.
+    tcp = {"entries": [{"Kind": "service-defaults", "Name": "inference", "Protocol": "tcp"}]}
+    answer = run("consul_config_entries", url=agent, token=TOKEN, **tcp)
+    assert "service-defaults inference isn't accepted" in answer["msg"]
+    assert "protocol" in answer["msg"]
+    misspelled = {"entries": [{"Kind": "service-defaults", "Name": "inference", "protocol": "http"}]}
+    assert "write them as the API does" in run("consul_config_entries", url=agent, token=TOKEN, **misspelled)["msg"]
+
+
+def test_configuration_entries_can_be_removed(agent):
+    gone = {"absent": [{"Kind": entry["Kind"], "Name": entry["Name"]} for entry in ENTRIES["entries"]]}
+    removed = run("consul_config_entries", url=agent, token=TOKEN, **gone)
+    assert len(removed.get("changes", [])) == 6, removed
+    assert not run("consul_config_entries", url=agent, token=TOKEN, **gone)["changed"]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-COLLECTIONS = Path(__file__).resolve().parents[2] / ".ansible" / "collections"
-MODULES = "ansible_collections.sutazai.platform.plugins.modules"
+from tests.integration.modules import restart_by_role, run_module
+
 PASSWORD = "integration-password"
+NEVER = 1_000_000
 IDENTIFIER = "7711562886193480413"
 # All of a host's loopback addresses are its own, so that three members have one port.
 MEMBERS = {"pg-1": "127.0.0.1", "pg-2": "127.0.0.2", "pg-3": "127.0.0.3"}
@@ -28,6 +27,11 @@ class Cluster:
         self.leader = "pg-1"
         self.down: set[str] = set()
         self.pending: set[str] = set()
+        self.away: dict[str, int] = {}  # how often a member that was stopped still answers that it is starting
+        self.answers_away = 0
+        self.deaf: set[str] = set()  # members that don't learn of maintenance mode
+        self.refusals: dict[str, tuple[int, str]] = {}  # path: answer
+        self.broken_rules: list[str] = []
         self.told: list[tuple[str, str, object]] = []
         self.config: dict = {"ttl": 30, "postgresql": {"parameters": {"max_connections": 100, "work_mem": "4MB"}}}
         self.port = 0
@@ -43,10 +47,20 @@ class Cluster:
             server.shutdown()
             server.server_close()
 
+    def is_back(self, name: str) -> bool:
+        return self.away.get(name, 0) <= 0
+
+    def stop_for_a_while(self, name: str) -> None:
+        """PostgreSQL restarts there, and nothing waits for a restart any more."""
+        if not all(self.is_back(other) for other in MEMBERS if other != name):
+            self.broken_rules.append(f"{name} was stopped while another member was away")
+        self.away[name] = self.answers_away
+        self.pending.discard(name)
+
     def status(self, name: str) -> dict:
-        others = [other for other in MEMBERS if other != self.leader and other not in self.down]
+        others = [other for other in MEMBERS if other != self.leader and other not in self.down and self.is_back(other)]
         status: dict = {
-            "state": "running",
+            "state": "running" if self.is_back(name) else "starting",
             "role": "primary" if name == self.leader else "replica",
             "server_version": 170012,
             "timeline": 1,
@@ -59,13 +73,18 @@ class Cluster:
             status["sync_standby"] = True
         if name in self.pending:
             status["pending_restart"] = True
-        if self.config.get("pause"):
+        if self.config.get("pause") and name not in self.deaf:
             status["pause"] = True
         return status
 
     def listing(self) -> dict:
         members = [
-            {"name": name, "role": "leader" if name == self.leader else "replica", "state": "running", "lag": 0}
+            {
+                "name": name,
+                "role": "leader" if name == self.leader else "replica",
+                "state": "running" if self.is_back(name) else "starting",
+                "lag": 0,
+            }
             for name in MEMBERS
         ]
         return {"members": members, "scope": "test", **({"pause": True} if self.config.get("pause") else {})}
@@ -97,8 +116,10 @@ class Cluster:
                 if name in cluster.down:
                     self.close_connection = True
                     return
-                paths = {"/patroni": cluster.status(name), "/cluster": cluster.listing(), "/config": cluster.config}
-                self.answer(200 if self.path in paths else 404, paths.get(self.path, "unknown"))
+                answers = {"/patroni": cluster.status(name), "/cluster": cluster.listing(), "/config": cluster.config}
+                if self.path == "/patroni":
+                    cluster.away[name] = cluster.away.get(name, 0) - 1
+                self.answer(200 if self.path in answers else 404, answers.get(self.path, "unknown"))
 
             def change(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
@@ -106,13 +127,19 @@ class Cluster:
                     self.answer(401, "no auth header received")
                     return
                 cluster.told.append((name, self.path, body))
-                if self.path == "/config":
+                if self.path in cluster.refusals:
+                    self.answer(*cluster.refusals[self.path])
+                elif self.path == "/config":
                     cluster.merge(cluster.config, body)
                     self.answer(200, cluster.config)
+                elif self.path == "/restart" and not cluster.is_back(name):
+                    self.answer(503, "restart failed")  # while PostgreSQL starts, Patroni does nothing else
                 elif self.path == "/restart":
-                    cluster.pending.discard(name)
+                    cluster.stop_for_a_while(name)
                     self.answer(200, "restarted successfully")
                 elif self.path == "/switchover":
+                    # Patroni answers when the new leader leads; the old one has yet to come up as its replica.
+                    cluster.stop_for_a_while(name)
                     cluster.leader = body["candidate"]
                     self.answer(200, f'Successfully switched over to "{body["candidate"]}"')
 
@@ -130,19 +157,8 @@ def cluster():
 
 
 def run(cluster: Cluster, module: str, check: bool = False, **arguments: object) -> dict:
-    arguments = {"members": MEMBERS, "port": cluster.port, "timeout_seconds": 3, **arguments}
-    payload = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check, "_ansible_remote_tmp": "/tmp"}}
-    done = subprocess.run(
-        [sys.executable, "-m", f"{MODULES}.{module}"],
-        input=json.dumps(payload),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(COLLECTIONS)},
-    )
-    assert done.stdout.strip(), done.stderr
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    common = {"members": MEMBERS, "port": cluster.port, "timeout_seconds": 3}
+    return run_module(module, {**common, **arguments}, check)
 
 
 def tell(cluster: Cluster, module: str, check: bool = False, **arguments: object) -> dict:
@@ -210,3 +226,130 @@ def test_maintenance_mode_begins_and_ends_once(cluster):
     assert not run(cluster, "patroni_cluster_info")["healthy"]
     assert tell(cluster, "patroni_member", action="resume")["changed"]
     assert "pause" not in cluster.config
+
+
+def test_a_former_leader_takes_orders_when_step_down_is_done(cluster):
+    cluster.answers_away = 3
+    cluster.pending.update(MEMBERS)
+    stepped_down = tell(cluster, "patroni_member", name="pg-1", action="step_down")
+    assert stepped_down["changed"]
+    assert stepped_down["leader"] == "pg-2"
+    restarted = tell(cluster, "patroni_member", name="pg-1", action="restart")
+    assert restarted["changed"], restarted["msg"]
+
+
+def test_a_former_leader_that_does_not_follow_is_told(cluster):
+    cluster.answers_away = NEVER
+    result = tell(cluster, "patroni_member", name="pg-1", action="step_down", wait_seconds=2)
+    assert result["failed"]
+    assert "pg-2 leads instead of pg-1, but pg-1 doesn't follow it after 2 s." in result["msg"]
+    assert "PostgreSQL on pg-1 (127.0.0.1) is starting" in result["msg"]
+    assert result["leader"] == "pg-2"
+
+
+def test_who_is_to_lead_is_said_beforehand_and_can_be_chosen(cluster):
+    planned = tell(cluster, "patroni_member", check=True, name="pg-1", action="step_down")
+    assert (planned["changed"], planned["leader"]) == (True, "pg-2")  # the synchronous one
+    assert cluster.told == []
+    made = tell(cluster, "patroni_member", name="pg-1", action="step_down", candidate="pg-3")
+    assert made["leader"] == "pg-3"
+    assert cluster.told == [("pg-1", "/switchover", {"leader": "pg-1", "candidate": "pg-3"})]
+
+
+def test_a_candidate_that_is_down_does_not_lead(cluster):
+    cluster.down.add("pg-3")
+    result = tell(cluster, "patroni_member", name="pg-1", action="step_down", candidate="pg-3")
+    assert result["failed"]
+    assert "Nobody can take over from pg-1" in result["msg"]
+    assert cluster.told == []
+
+
+def test_a_member_that_is_to_leave_hands_over_to_one_that_stays(cluster):
+    leaving = {"leaving": ["pg-1", "pg-2"]}
+    result = run(cluster, "patroni_cluster_info", leaving=["pg-1"], synchronous_among_staying=True)
+    assert (result["healthy"], result["refused"], result["leader"]) == (True, [], "pg-1")
+    assert result["slots"]["pg-3"] == "pg_3"
+    assert "pg-3 would stay" in run(cluster, "patroni_cluster_info", **leaving)["refused"][0]
+    assert not run(cluster, "patroni_cluster_info", **leaving, synchronous_among_staying=True)["healthy"]
+    assert tell(cluster, "patroni_member", name="pg-1", action="step_down", **leaving)["leader"] == "pg-3"
+
+
+def test_what_is_gone_for_good_keeps_nobody_from_leaving(cluster):
+    cluster.down.add("pg-3")
+    assert run(cluster, "patroni_cluster_info")["problems"]
+    result = run(cluster, "patroni_cluster_info", leaving=["pg-3"])
+    assert (result["healthy"], result["refused"]) == (True, [])
+    # It is listed as long as its session lasts.
+    assert not run(cluster, "patroni_cluster_info", left=["pg-3"])["healthy"]
+
+
+def test_a_refused_switchover_is_told(cluster):
+    cluster.refusals["/switchover"] = (412, "no good candidates have been found")
+    result = tell(cluster, "patroni_member", name="pg-1", action="step_down")
+    assert result["failed"]
+    assert "pg-1 did not step down" in result["msg"]
+    assert "no good candidates have been found" in result["msg"]
+    assert cluster.leader == "pg-1"
+
+
+def test_a_switchover_that_does_not_happen_is_told(cluster):
+    cluster.refusals["/switchover"] = (200, "Successfully switched over")
+    result = tell(cluster, "patroni_member", name="pg-1", action="step_down", wait_seconds=2)
+    assert result["failed"]
+    assert "pg-1 was told to hand over to pg-2, but didn't within 2 s." in result["msg"]
+
+
+def test_a_refused_restart_is_told(cluster):
+    cluster.refusals["/restart"] = (503, "restart failed")
+    result = tell(cluster, "patroni_member", name="pg-3", action="restart")
+    assert result["failed"]
+    assert "pg-3 did not restart" in result["msg"]
+    assert "restart failed" in result["msg"]
+
+
+def test_maintenance_mode_has_begun_when_every_member_knows(cluster):
+    cluster.deaf.add("pg-3")
+    result = tell(cluster, "patroni_member", action="pause", wait_seconds=2)
+    assert result["failed"]
+    assert "Not every member noticed within 2 s." in result["msg"]
+    threading.Timer(1.5, cluster.deaf.clear).start()
+    assert tell(cluster, "patroni_member", action="resume")["changed"]
+    cluster.deaf.add("pg-2")
+    threading.Timer(1.5, cluster.deaf.clear).start()
+    assert tell(cluster, "patroni_member", action="pause", wait_seconds=20)["changed"]
+    assert cluster.deaf == set()
+
+
+def restart(cluster: Cluster, directory: Path, *hosts: str, wait_seconds: int = 60) -> subprocess.CompletedProcess:
+    return restart_by_role(
+        directory,
+        MEMBERS,
+        hosts,
+        cluster.port,
+        patroni_rest_password=PASSWORD,
+        patroni_health_timeout_seconds=wait_seconds,
+    )
+
+
+def test_a_rolling_restart_takes_no_member_while_another_is_away(cluster, tmp_path):
+    cluster.answers_away = 3
+    cluster.pending.update(MEMBERS)
+    done = restart(cluster, tmp_path, "pg-3", "pg-2", "pg-1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert cluster.told == [
+        ("pg-3", "/restart", {}),
+        ("pg-2", "/restart", {}),
+        ("pg-1", "/switchover", {"leader": "pg-1", "candidate": "pg-2"}),
+    ]
+    assert cluster.broken_rules == []
+    assert cluster.pending == set()
+    assert run(cluster, "patroni_cluster_info")["healthy"]
+
+
+def test_a_serving_member_of_an_unhealthy_cluster_is_not_restarted(cluster, tmp_path):
+    cluster.pending.update(MEMBERS)
+    cluster.away["pg-3"] = NEVER
+    done = restart(cluster, tmp_path, "pg-2", wait_seconds=2)
+    assert done.returncode != 0
+    assert "pg-2 was not restarted, because the cluster isn't healthy" in done.stdout
+    assert cluster.told == []

@@ -105,3 +105,17 @@ def test_hosts_that_cannot_be_reached_are_reported_together(inventory, tmp_path)
     assert "redis-2 can't be reached" in text
     assert "reached the hosts" not in text
     assert contacted.exists()
+
+
+def test_hosts_that_cannot_be_examined_are_one_finding_each(inventory):
+    """A module that fails, here for want of Python, doesn't end the play before the verdict on all hosts."""
+    write, _contacted = inventory
+    done = play(
+        write(),
+        "-e",
+        "ansible_connection=local ansible_become=false ansible_python_interpreter=/usr/bin/there-is-no-python",
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "Judge all hosts at once" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "consul-1 can't be examined:" in said and "consul-3 can't be examined:" in said

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lab import builds, settings
+from lab.console import Console
 from lab.errors import LabError
 
 ARTIFACTS = builds.load()
@@ -20,9 +21,13 @@ def lab(tmp_path):
 def test_every_artifact_is_pinned_and_can_be_built():
     assert ARTIFACTS
     for artifact in ARTIFACTS:
-        assert artifact.url.startswith("https://")
-        assert artifact.url.endswith(artifact.file)
-        assert len(artifact.sha256) == 64
+        if artifact.url or artifact.wheel:
+            assert artifact.url.startswith("https://")
+            assert len(artifact.sha256) == 64
+        if artifact.wheel:
+            assert artifact.file.startswith(f"{artifact.wheel.replace('-', '_')}-{artifact.version}-")
+            continue
+        assert not artifact.url or artifact.url.endswith(artifact.file)
         assert {"go.mod", "go.sum", "tools.go"} <= builds.recipe_files(artifact).keys()
         assert f"{artifact.package} v{artifact.version}" in builds.recipe_files(artifact)["go.mod"].decode()
 
@@ -35,6 +40,8 @@ def test_one_default_version_of_each():
 def test_other_versions_are_got_on_demand():
     assert [a.version for a in builds.choose(ARTIFACTS, [])] == ["1.20.6"]
     assert [a.version for a in builds.choose(ARTIFACTS, ["1.21.0"])] == ["1.20.6", "1.21.0"]
+    assert [a.name for a in builds.choose(ARTIFACTS, [], ["redis", "gateways"])] == ["consul", "envoy"]
+    assert [a.name for a in builds.choose(ARTIFACTS, [], ["fabio"])] == ["consul", "fabio"]
     with pytest.raises(LabError, match=r"0\.0\.1"):
         builds.choose(ARTIFACTS, ["0.0.1"])
 
@@ -76,6 +83,19 @@ def test_a_release_is_taken_from_the_cache_only_as_pinned(lab, tmp_path):
     assert builds.cached(lab, pinned).source == "release"
     assert builds.cached(lab, ARTIFACTS[0]) is None
     assert builds.cached(dataclasses.replace(lab, artifact_source="build"), pinned) is None
+
+
+def test_what_has_no_release_is_built_whatever_source_is_asked_for(lab, monkeypatch):
+    fabio = next(artifact for artifact in ARTIFACTS if artifact.name == "fabio")
+    for source in ("", "build", "release"):
+        asked = dataclasses.replace(lab, artifact_source=source)
+        built = []
+        monkeypatch.setattr(builds, "_build", lambda *_arguments, built=built: built.append(put(lab, fabio)))
+        (lab.cache / "artifacts" / fabio.file).unlink(missing_ok=True)
+        (ready,) = builds.ensure(Console(lab.directory, "test", 1), asked, "image", [fabio])
+        assert ready.source == "build" and len(built) == 1
+        assert builds.cached(asked, fabio).source == "build"
+    assert builds.variables([ready])["fabio_artifact_file"] == fabio.file
 
 
 def test_variables_for_the_inventory():

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from lab import engine, keys, nodes, settings, variables
+from lab.console import Console
 from lab.inventory import Host
 
 
@@ -48,6 +49,25 @@ def test_keys_are_root_s_and_private():
     assert members["etc/ssh/key"].mode == 0o600
     assert "etc/ssh" not in members
     assert all(member.uid == member.gid == 0 for member in members.values())
+
+
+def test_a_host_whose_keys_are_gone_is_made_anew(lab, tmp_path, monkeypatch):
+    """A checkout that was removed and cloned again has other keys; one with its keys starts the hosts that it has."""
+    hosts = [Host("redis-1", 31, ("redis",)), Host("redis-2", 32, ("redis",))]
+    commands: list[list[str]] = []
+    lab.directory.mkdir()
+    keys.host_key(lab, hosts[1])
+    left = [
+        nodes.Container(f"lab-{host.name}", "exited", "host", host.name, "image", str(lab.checkout)) for host in hosts
+    ]
+    monkeypatch.setattr(nodes, "containers", lambda settings: left)
+    monkeypatch.setattr(nodes.kernel, "ensure", lambda console: None)
+    monkeypatch.setattr(nodes, "run", lambda console, command, **_: commands.append(command[:2] + command[-1:]))
+    nodes.ensure(Console(tmp_path, "hosts", 1), lab, hosts, {host.name: "image" for host in hosts})
+    assert ["docker", "rm", "lab-redis-1"] in commands
+    assert ["docker", "create", "image"] in commands
+    assert sum(command[1] == "start" for command in commands) == 2
+    assert not any("redis-2" in command[-1] and command[1] in ("rm", "create") for command in commands)
 
 
 def test_known_hosts_has_name_and_address():

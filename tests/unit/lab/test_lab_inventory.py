@@ -18,6 +18,15 @@ def test_the_labs_own_inventory_is_understood():
     assert hosts["postgresql-3"].groups == ("postgresql",)
 
 
+def test_a_second_file_adds_hosts_and_groups():
+    files = [ROOT / "inventories" / "lab" / "hosts.yml", ROOT / "tests" / "e2e" / "grown.yml"]
+    hosts = {host.name: host for host in inventory.load(*files)}
+    assert hosts["consul-1"].index == 11
+    assert hosts["redis-8"] == inventory.Host("redis-8", 38, ("redis",))
+    with pytest.raises(LabError, match="nonsense.yml isn't there"):
+        inventory.load(files[0], ROOT / "nonsense.yml")
+
+
 def test_groups_of_a_host_include_their_parents():
     tree = {"all": {"children": {"data": {"children": {"redis": {"hosts": {"redis-1": {"lab_address_index": 31}}}}}}}}
     assert inventory.parse(tree)[0].groups == ("data", "redis")

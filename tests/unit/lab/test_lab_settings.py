@@ -10,7 +10,7 @@ CHECKOUT = Path("/checkout")
 
 def test_defaults():
     lab = settings.load(CHECKOUT, {})
-    assert (lab.name, str(lab.subnet), lab.strategy, lab.purge) == ("sutazai-lab", "10.203.0.0/24", "linear", False)
+    assert (lab.name, str(lab.subnet), lab.strategy, lab.purge) == ("sutazai-lab", "10.203.0.0/24", "mitogen", False)
     assert lab.directory == CHECKOUT / ".lab"
     assert (lab.gateway, lab.mirror_address, lab.address(41)) == ("10.203.0.1", "10.203.0.2", "10.203.0.41")
     assert lab.container("redis-1") == "sutazai-lab-redis-1"

@@ -235,3 +235,17 @@ def test_wrong_input(wrong, told):
 def test_the_mirror_comes_before_the_url():
     assert lib.source_url("a.zip", "http://mirror/x/", "http://origin/a.zip") == "http://mirror/x/a.zip"
     assert lib.source_url("a.zip", "", "http://origin/a.zip") == "http://origin/a.zip"
+
+
+def test_a_tar_that_ends_with_a_wheel_is_a_tar(tmp_path):
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as wheel:
+        wheel.writestr("module.py", "")
+    archive = tmp_path / "wheels.tar"
+    with tarfile.open(archive, "w") as out:
+        entry = tarfile.TarInfo("wheels/last.whl")
+        entry.size = len(inner.getvalue())
+        out.addfile(entry, io.BytesIO(inner.getvalue()))
+    (tmp_path / "root").mkdir()
+    lib.unpack(str(archive), str(tmp_path / "root"), "wheels", "wheels.tar")
+    assert (tmp_path / "root" / "wheels" / "last.whl").read_bytes() == inner.getvalue()

@@ -18,6 +18,7 @@ TASKS = yaml.safe_load("""
       when: b
   rescue:
     - ansible.builtin.apt: {name: three}
+- sutazai.platform.packages: {name: four}
 - ansible.builtin.apt: {name: gone, state: absent}
 - ansible.builtin.apt: {update_cache: true}
 - ansible.builtin.include_role: {name: sutazai.platform.artifact}
@@ -35,6 +36,7 @@ def test_what_tasks_want():
     assert [(want["kind"], want.get("names")) for want in found] == [
         ("packages", ["one", "two"]),
         ("packages", "three"),
+        ("packages", "four"),
         ("artifact", None),
         ("other", None),
     ]
@@ -42,7 +44,8 @@ def test_what_tasks_want():
     assert found[0]["vars"] == {"x": 1}
     assert found[0]["recommends"] is False
     assert found[1]["recommends"] is True
-    assert found[2]["vars"] == {"artifact_name": "consul"}
+    assert found[2]["recommends"] is False
+    assert found[3]["vars"] == {"artifact_name": "consul"}
     assert roles == ["sutazai.platform.pki"]
 
 
@@ -66,7 +69,7 @@ def test_plays_and_roles(tmp_path):
     write(tmp_path / "roles" / "base" / "vars" / "debian-12.yml", {"p": "old"})
     write(tmp_path / "roles" / "base" / "meta" / "main.yml", {"dependencies": [{"role": "common"}]})
     role = bundle_contents.read_role(str(tmp_path / "roles" / "base"), load, ["12", "13"])
-    assert len(role["wants"]) == 4
+    assert len(role["wants"]) == 5
     assert role["release_vars"] == {"12": {"p": "old"}, "13": {}}
     assert role["roles"] == ["common", "sutazai.platform.pki"]
     found = bundle_contents.all_roles(["x.y.base"], lambda name: role if name == "base" else None)

@@ -8,6 +8,7 @@ import pytest
 from ansible_collections.sutazai.platform.plugins.module_utils.consul_api import (
     Answer,
     ConsulApi,
+    Refused,
     Unreachable,
     patiently,
 )
@@ -54,6 +55,13 @@ def test_errors_are_answers(url):
     answer = ConsulApi({"url": url}).get("/v1/missing")
     assert answer.missing and not answer.ok
     assert "ACL not found" in answer.text
+
+
+def test_what_is_demanded_is_there_or_refused_with_what_it_was_for(url):
+    api = ConsulApi({"url": url})
+    assert api.demand(Answer(200, "1"), "Reading it failed").data == 1
+    with pytest.raises(Refused, match=f"^Reading it failed at {api.url}: 403 "):
+        api.demand(api.get("/v1/missing"), "Reading it failed")
 
 
 def test_a_closed_port_is_unreachable():

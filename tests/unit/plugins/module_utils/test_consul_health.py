@@ -117,3 +117,21 @@ def test_a_service_is_judged_by_its_checks():
     checks = [{"Name": "a", "Status": "passing"}, {"Name": "b", "Status": "critical", "Output": "refused\n"}]
     health = {"AggregatedStatus": "critical", "Checks": checks}
     assert service_problems("web", 503, health) == ["Service web is critical: b: refused"]
+
+
+def test_servers_that_are_to_leave_may_be_there_in_whatever_state():
+    found = servers_of(
+        state(
+            server("consul-1", "leader"),
+            server("consul-2"),
+            server("consul-3"),
+            server("consul-4", NodeStatus="failed"),
+        )
+    )
+    assert server_problems(found, 0, NAMES, 1, ["consul-4"]) == []
+    assert len(server_problems(found, 0, NAMES, 1, ["consul-5"])) == 3
+
+
+def test_who_has_left_excuses_nothing():
+    found = servers_of(state(server("consul-1", "leader"), server("consul-2"), server("consul-3")))
+    assert len(server_problems(found, 0, NAMES, 1, ["consul-4"])) == 1

@@ -4,9 +4,13 @@ import pytest
 from ansible.plugins.filter.core import to_uuid
 from ansible_collections.sutazai.platform.plugins.module_utils.consul_state import (
     accessor_of,
+    accessors_of,
     autopilot_changes,
+    created,
+    in_force,
     is_management,
     other_token_message,
+    place_for_another,
     policy_differs,
     reset_index,
     token_differs,
@@ -84,3 +88,31 @@ def test_the_message_about_another_token_says_how_to_go_on():
     message = other_token_message("http://127.0.0.1:8500", refusal)
     assert "platform_consul_management_token" in message
     assert "write 12 into /var/lib/consul/acl-bootstrap-reset" in message
+
+
+FIRST, SECOND = accessors_of("dns")
+MADE = {"AccessorID": FIRST, "CreateIndex": 7, "CreateTime": "2026-11-24T21:00:00.123456789Z"}
+FOLLOWER = {"AccessorID": SECOND, "CreateIndex": 90, "CreateTime": "2026-11-24T23:30:00.5+01:00"}
+
+
+def test_the_time_of_a_token_is_read_in_any_zone():
+    assert created(MADE) == pytest.approx(1795554000.123456)
+    assert created(FOLLOWER) - created(MADE) == pytest.approx(5400.4, abs=0.1)
+    assert created({}) == created({"CreateTime": "soon"}) == 0
+
+
+def test_a_token_gets_a_follower_in_the_other_place():
+    moment = created(MADE) + 1
+    assert place_for_another([MADE], "dns", moment) == SECOND
+    assert place_for_another([FOLLOWER], "dns", created(FOLLOWER) + 1) == FIRST
+    assert place_for_another([MADE], "dns", created(MADE) - 1) == ""
+    assert place_for_another([], "dns", moment) == ""
+
+
+def test_a_token_whose_follower_is_there_already_gets_no_other():
+    assert place_for_another([MADE, FOLLOWER], "dns", created(FOLLOWER) + 1) == ""
+
+
+def test_the_one_made_last_is_in_force():
+    assert in_force([FOLLOWER, MADE]) == in_force([MADE, FOLLOWER]) == FOLLOWER
+    assert in_force([]) is None

@@ -76,6 +76,14 @@ def test_named_objects():
     ]
 
 
+def test_permissions_are_named_by_their_vhost():
+    intended = {"users": [{"name": "u", "permissions": [{"vhost": "/"}]}]}
+    live = {"users": [{"name": "u", "permissions": [{"vhost": "/", "configure": ".*", "read": ".*", "write": ".*"}]}]}
+    assert differences(intended, live) == []
+    live["users"][0]["permissions"].append({"vhost": "other", "read": ".*"})
+    assert [row["kind"] for row in differences(intended, live)] == ["extra"]
+
+
 def test_names_are_per_vhost():
     intended = {"p": [{"vhost": "a", "name": "x", "priority": 1}, {"vhost": "b", "name": "x", "priority": 1}]}
     live = {"p": [{"vhost": "b", "name": "x", "priority": 2}, {"vhost": "a", "name": "x", "priority": 1}]}

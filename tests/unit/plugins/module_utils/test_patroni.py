@@ -6,8 +6,11 @@ from ansible_collections.sutazai.platform.plugins.module_utils.patroni import (
     config_patch,
     describe,
     judge,
+    moment,
+    removal_refusals,
     replication_states,
     same,
+    slot_name,
     switchover_candidate,
     version,
 )
@@ -43,6 +46,20 @@ def trio(**changes):
     }
     members.update({name.replace("_", "-"): value for name, value in changes.items()})
     return list(members.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-11-24 19:09:23.500000+00:00", 1795547363.5),
+        ("2026-11-24 20:09:23.500+01:00", 1795547363.5),
+        ("", 0.0),
+        ("yesterday", 0.0),
+        (None, 0.0),
+    ],
+)
+def test_moments(text, seconds):
+    assert moment(text) == seconds
 
 
 def test_a_healthy_cluster():
@@ -225,3 +242,72 @@ def test_a_preferred_candidate_must_be_able_to():
     assert switchover_candidate(result, "pg-2") == "pg-2"
     assert switchover_candidate(result, "pg-3") == ""
     assert switchover_candidate(judge([member("pg-1", LEADER)], {})) == ""
+
+
+def listing(*numbers):
+    return {"members": [{"name": f"pg-{number}"} for number in numbers]}
+
+
+def test_what_is_to_leave_may_be_gone_or_lag():
+    gone = member("pg-3", error="refused")
+    assert judge(trio(pg_3=gone), listing(1, 2), leaving=["pg-3"])["healthy"]
+    assert not judge(trio(pg_3=gone), listing(1, 2))["healthy"]
+
+
+def test_what_is_to_leave_may_still_lead():
+    result = judge(trio(), listing(1, 2, 3), leaving=["pg-1"])
+    assert result["healthy"] and result["leader"] == "pg-1"
+
+
+def test_a_synchronous_replica_that_is_to_leave_does_until_it_leaves():
+    assert judge(trio(), listing(1, 2, 3), leaving=["pg-2"])["healthy"]
+    late = judge(trio(), listing(1, 2, 3), leaving=["pg-2"], synchronous_among_staying=True)
+    assert late["problems"] == ["Only pg-2 is synchronous, which is to leave."]
+    assert judge(trio(), listing(1, 2, 3), leaving=["pg-3"], synchronous_among_staying=True)["healthy"]
+    assert judge(trio(), listing(1, 2, 3), False, leaving=["pg-2"], synchronous_among_staying=True)["healthy"]
+
+
+def test_the_cluster_has_to_forget_what_has_left():
+    gone = member("pg-3", error="refused")
+    assert judge(trio(pg_3=gone), listing(1, 2), left=["pg-3"])["healthy"]
+    (problem,) = judge(trio(pg_3=gone), listing(1, 2, 3), left=["pg-3"])["problems"]
+    assert problem == "pg-3 was stopped, but the cluster still knows it."
+
+
+def test_one_of_three_may_leave():
+    assert removal_refusals(judge(trio(), listing(1, 2, 3), leaving=["pg-3"]), ["pg-3"], 1) == []
+
+
+def test_two_of_three_may_not_leave():
+    (problem,) = removal_refusals(judge(trio(), listing(1, 2, 3), leaving=["pg-2", "pg-3"]), ["pg-2", "pg-3"], 1)
+    assert "pg-2, pg-3 can't leave: pg-1 would stay, and 2 members are the least" in problem
+
+
+def test_as_many_stay_as_synchronous_replicas_need():
+    (problem,) = removal_refusals(judge(trio(), listing(1, 2, 3), leaving=["pg-3"]), ["pg-3"], 2)
+    assert "pg-1, pg-2 would stay, and 3 members are the least" in problem
+
+
+def test_nobody_leaves_while_another_is_down():
+    result = judge(trio(pg_2=member("pg-2", error="refused")), listing(1, 2, 3), leaving=["pg-3"])
+    assert "those that stay aren't healthy: Patroni on pg-2" in removal_refusals(result, ["pg-3"], 1)[0]
+
+
+def test_who_has_left_is_not_refused_again():
+    gone = member("pg-3", error="refused")
+    result = judge(trio(pg_2=member("pg-2", error="refused"), pg_3=gone), listing(1, 2), leaving=["pg-3"])
+    assert removal_refusals(result, ["pg-3"], 1) == []
+
+
+def test_who_leaves_does_not_take_over():
+    assert switchover_candidate(judge(trio(), None)) == "pg-2"
+    assert switchover_candidate(judge(trio(), None), leaving=["pg-2"]) == "pg-3"
+    assert switchover_candidate(judge(trio(), None), leaving=["pg-2", "pg-3"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "slot"),
+    [("postgresql-4", "postgresql_4"), ("DB.example.org", "db_example_org"), ("a b", "au0032b"), ("x" * 70, "x" * 63)],
+)
+def test_slots_are_named_as_patroni_does(name, slot):
+    assert slot_name(name) == slot

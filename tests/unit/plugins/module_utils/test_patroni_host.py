@@ -45,49 +45,6 @@ def test_debians_clusters_but_ours(tmp_path):
     assert patroni_host.debian_clusters(str(tmp_path), PATH) == ["17/main"]
 
 
-@pytest.mark.parametrize(
-    ("files", "limit"),
-    [
-        (
-            {
-                "proc/self/cgroup": "0::/a/b\n",
-                "sys/fs/cgroup/a/memory.max": "1000",
-                "sys/fs/cgroup/a/b/memory.max": "max",
-            },
-            1000,
-        ),
-        (
-            {
-                "proc/self/cgroup": "0::/a/b\n",
-                "sys/fs/cgroup/a/memory.max": "500",
-                "sys/fs/cgroup/a/b/memory.max": "900",
-            },
-            500,
-        ),
-        ({"proc/self/cgroup": "4:memory:/d/x\n", "sys/fs/cgroup/memory/d/x/memory.limit_in_bytes": "2000"}, 2000),
-        (
-            {
-                "proc/self/cgroup": "4:memory:/d\n",
-                "sys/fs/cgroup/memory/d/memory.limit_in_bytes": "9223372036854771712",
-            },
-            0,
-        ),
-        ({"proc/self/cgroup": "3:cpu:/d\n"}, 0),
-        ({}, 0),
-    ],
-)
-def test_memory_limits_of_control_groups(tmp_path, files, limit):
-    make(tmp_path, files)
-    assert patroni_host.cgroup_limit(str(tmp_path)) == limit
-
-
-def test_memory_is_the_machines_or_less(tmp_path):
-    make(tmp_path, {"proc/meminfo": "MemTotal:       4 kB\nMemFree: 1 kB\n"})
-    assert patroni_host.memory_bytes(str(tmp_path)) == 4096
-    make(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1024"})
-    assert patroni_host.memory_bytes(str(tmp_path)) == 1024
-
-
 def data(identifier="11", version="17", present=True):
     return {"present": present, "version": version, "system_identifier": identifier}
 
@@ -116,3 +73,23 @@ def test_what_is_never_overwritten(arguments, words):
     found = problems(**arguments)
     assert len(found) == 1
     assert words in found[0]
+
+
+def test_a_restore_that_was_begun_keeps_patroni_from_starting():
+    data = {"present": False, "version": "", "system_identifier": ""}
+    assert patroni_host.problems(PATH, data, "17", [], "", {}) == []
+    found = patroni_host.problems(PATH, data, "17", [], "", {}, restoring=True)
+    assert "restore of the database was begun" in found[0]
+    assert patroni_host.RESTORING in found[0]
+
+
+def test_the_token_is_read_from_patronis_configuration():
+    token = "0f6d0c1c-52b5-4d6e-9f0a-6f3f2f3b8a11"
+    assert patroni_host.consul_token(f'consul:\n  url: "http://127.0.0.1:8500"\n  token: "{token}"\n') == token
+    assert patroni_host.consul_token("consul:\n  register_service: true\n") == ""
+
+
+def test_all_but_the_settings_is_forgotten():
+    keys = [f"service/postgresql/{name}" for name in ("config", "initialize", "leader", "members/a", "sync")]
+    forgotten = patroni_host.forgotten([*keys, "service/postgresql-2/leader"], "service/postgresql/")
+    assert forgotten == [key for key in keys if not key.endswith("/config")]

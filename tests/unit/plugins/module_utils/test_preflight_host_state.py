@@ -114,7 +114,14 @@ def test_redis(tmp_path):
         "vars currentEpoch 6 lastVoteEpoch 0\n"
     )
     root = lay(tmp_path, {"var/lib/redis/nodes.conf": nodes, "var/lib/redis/dump.rdb": b"x" * 100})
-    assert host_state.redis("/var/lib/redis", root) == {"nodes": ["10.0.0.2"], "cluster": True, "data_bytes": 100}
+    assert host_state.redis("/var/lib/redis", root) == {
+        "nodes": ["10.0.0.2"],
+        "cluster": True,
+        "replication": False,
+        "data_bytes": 100,
+    }
+    with_sentinels = lay(tmp_path / "other", {"var/lib/redis/running.conf": "port 0\n"})
+    assert host_state.redis("/var/lib/redis", with_sentinels)["replication"]
 
 
 def test_postgresql(tmp_path):

@@ -24,8 +24,8 @@ LOOK = {
     "postgresql": {"data": "/var/lib/postgresql", "configuration": "/etc/patroni"},
 }
 EXPECT = {
-    "rabbitmq": {"version": "", "nodes": ["rabbit@rabbitmq-1", "rabbit@rabbitmq-2"], "mirroring": []},
-    "redis": {"mode": "cluster", "addresses": ["10.20.0.31", "10.20.0.32"]},
+    "rabbitmq": {"version": "", "nodes": ["rabbit@rabbitmq-1", "rabbit@rabbitmq-2"], "leaving": [], "mirroring": []},
+    "redis": {"mode": "cluster", "addresses": ["10.20.0.31", "10.20.0.32"], "leaving": []},
     "postgresql": {"scope": "postgresql", "version": ""},
 }
 
@@ -189,6 +189,13 @@ CASES = [
         ("redis-1 holds 90000 bytes of a Redis that isn't in cluster mode", "never overwrite"),
     ),
     (
+        "the data of Redis in the other mode",
+        "redis-1",
+        ("state", "redis"),
+        {"nodes": [], "cluster": False, "replication": True, "data_bytes": 10},
+        ("redis-1 has Redis in sentinel mode, and redis_mode is cluster", "Set redis_mode to sentinel"),
+    ),
+    (
         "a PostgreSQL that Patroni didn't make",
         "db-1",
         ("state", "postgresql"),
@@ -243,7 +250,7 @@ CASES = [
         "rabbitmq-1",
         ("plan", "expect", "rabbitmq", "mirroring"),
         ["ha-all"],
-        ("rabbitmq-1 runs RabbitMQ 4.0, which has no mirrored queues; ha-all asks for them", "rabbitmq_policies"),
+        ("rabbitmq-1 runs RabbitMQ 4.0, which has no mirrored queues", "asked for by ha-all", "rabbitmq_policies"),
     ),
     (
         "a host that can't be reached",
@@ -323,6 +330,17 @@ def test_data_is_accepted_where_the_inventory_says_so():
     plans, results = platform()
     results["db-1"]["state"]["postgresql"] = {"clusters": [database(patroni=False)], "scope": ""}
     plans["db-1"]["accept_data"] = ["postgresql"]
+    assert check(plans, results, MEMBERS, 2.0)[0] == []
+
+
+def test_a_node_that_is_to_leave_is_no_stranger():
+    plans, results = platform()
+    plans["redis-1"]["expect"]["redis"]["leaving"] = ["10.20.0.33"]
+    nodes = ["10.20.0.31", "10.20.0.32", "10.20.0.33"]
+    results["redis-1"]["state"]["redis"] = {"nodes": nodes, "cluster": True, "data_bytes": 100}
+    plans["rabbitmq-1"]["expect"]["rabbitmq"]["leaving"] = ["rabbit@rabbitmq-3"]
+    nodes = ["rabbit@rabbitmq-1", "rabbit@rabbitmq-2", "rabbit@rabbitmq-3"]
+    results["rabbitmq-1"]["state"]["rabbitmq"] = {"nodes": {"rabbit@rabbitmq-1": nodes}}
     assert check(plans, results, MEMBERS, 2.0)[0] == []
 
 

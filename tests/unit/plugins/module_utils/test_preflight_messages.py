@@ -31,6 +31,7 @@ SECRET_NAMES = (
     "redis_admin_password",
     "redis_replication_password",
     "redis_application_password",
+    "pgbackrest_cipher_passphrase",
     "patroni_superuser_password",
     "patroni_replication_password",
     "patroni_rewind_password",
@@ -118,6 +119,9 @@ class Case:
     warning: bool = False
 
 
+SENTINEL_MODE = {"redis_mode": "sentinel", "redis_sentinel_password": "ninth-password-of-redis-sentinels-7Qx"}
+
+
 def put(**variables) -> Callable[[Files], None]:
     return lambda files: files.variables.update(variables)
 
@@ -169,6 +173,46 @@ def empty(group: str) -> Callable[[Files], None]:
     return lambda files: files.groups.update({group: {}})
 
 
+ROUTES = {
+    "upstreams": [{"name": "agents", "hosts": [{"address": "10.20.0.81", "port": 9999}]}],
+    "services": [{"name": "web", "upstreams": [{"name": "agents"}]}],
+    "routes": [{"name": "all", "service": "web"}],
+}
+
+
+def gateways(**variables) -> Callable[[Files], None]:
+    """Two of them, with Envoy, which needs no package of one's own."""
+    return both(
+        add("gateways", **{"gateway-1": "10.20.0.71", "gateway-2": "10.20.0.72"}),
+        put(**{"gateway_engine": "envoy_gateway", **variables}),
+    )
+
+
+def workers(**variables) -> Callable[[Files], None]:
+    """Two hosts with Celery's workers."""
+    given = {
+        "celery_rabbitmq_password": "w1k7Qm2XvT9pLzR4bWc8Nf5HsYd3",
+        "celery_redis_password": "{{ redis_application_password }}",
+        "celery_inference_backend": "echo",
+        "celery_rabbitmq_user": "application",
+        "agent_image": "registry.example.org/ai-agent@sha256:" + "0" * 64,
+        "runtime_artifact_sha256": "0" * 64,
+        **variables,
+    }
+    return both(add("agents", **{"agent-1": "10.20.0.81", "agent-2": "10.20.0.82"}), put(**given))
+
+
+def swarm(count: int = 3, **variables) -> Callable[[Files], None]:
+    """So many managers, beside the workers' two agents."""
+    hosts = {f"manager-{number}": f"10.20.0.{60 + number}" for number in range(1, count + 1)}
+    return both(workers(**variables), add("swarm_managers", **hosts))
+
+
+def also(group: str, *names: str) -> Callable[[Files], None]:
+    """Hosts that are in this group, too."""
+    return lambda files: files.groups.setdefault(group, {}).update(dict.fromkeys(names))
+
+
 def both(*changes: Callable[[Files], None]) -> Callable[[Files], None]:
     def change(files: Files) -> None:
         for one in changes:
@@ -200,9 +244,44 @@ CASES = [
         ("There are 5 Redis nodes", "cluster mode", "group redis", "Give the group 6 hosts"),
     ),
     Case(
+        "4 Redis hosts in sentinel mode",
+        lambda files: (keep("redis", 4)(files), files.variables.update(SENTINEL_MODE)),
+        ("There are 4 Redis hosts", "sentinel mode", "an even number", "group redis", "Give the group 5 hosts"),
+    ),
+    Case(
+        "2 Redis hosts in sentinel mode",
+        lambda files: (keep("redis", 2)(files), files.variables.update(SENTINEL_MODE)),
+        ("There are 2 Redis hosts", "sentinel mode", "need a majority", "Give the group at least 3 hosts"),
+    ),
+    Case(
+        "sentinels without a password",
+        lambda files: (keep("redis", 3)(files), files.variables.update(redis_mode="sentinel")),
+        ("The secret redis_sentinel_password is missing", "sentinel mode requires it", "Ansible Vault"),
+    ),
+    Case(
+        "Redis hosts of both modes",
+        lambda files: files.groups["redis"]["redis-2"].update(SENTINEL_MODE),
+        ("have different modes: cluster, sentinel", "Set redis_mode once"),
+    ),
+    Case(
         "2 PostgreSQL members",
         keep("postgresql", 2),
         ("There are 2 PostgreSQL members", "group postgresql", "at least 3 hosts"),
+    ),
+    Case(
+        "2 backup hosts",
+        add("backup", backup_1="10.20.0.51", backup_2="10.20.0.52"),
+        ("There are 2 backup hosts (backup-1, backup-2)", "group backup", "Leave one host"),
+    ),
+    Case(
+        "backups on the disk of a member",
+        add("backup", postgresql_1="10.20.0.41"),
+        ("lost together with it", "group backup", "isn't in the group postgresql"),
+    ),
+    Case(
+        "a backup host and no passphrase",
+        both(add("backup", backup_1="10.20.0.51"), drop("pgbackrest_cipher_passphrase")),
+        ("pgbackrest_cipher_passphrase",),
     ),
     Case(
         "a host name used twice with different addresses",
@@ -258,6 +337,31 @@ CASES = [
         "a required group misspelt: postgres",
         rename("postgresql", "postgres"),
         ("The required group postgresql is missing", "Did you mean the group 'postgres'"),
+    ),
+    Case(
+        "a host that is to stay and to leave",
+        add("rabbitmq_removed", rabbitmq_3="10.20.0.23"),
+        ("rabbitmq-3 is in rabbitmq and in rabbitmq_removed", "group rabbitmq_removed", "Take what is to leave out of"),
+    ),
+    Case(
+        "a Redis host that is to stay and to leave",
+        add("redis_removed", redis_6="10.20.0.36"),
+        ("redis-6 is in redis and in redis_removed", "group redis_removed", "Take what is to leave out of redis"),
+    ),
+    Case(
+        "a Consul server that is to stay and to leave",
+        add("consul_servers_removed", consul_3="10.20.0.13"),
+        ("consul-3 is in consul_servers and in consul_servers_removed", "Take what is to leave out of consul_servers"),
+    ),
+    Case(
+        "a Consul server that leaves, and runs something that needs an agent",
+        add("consul_servers_removed", redis_6="10.20.0.36"),
+        ("redis-6 leaves Consul", "but is in redis", "group consul_servers_removed", "Take it out of redis first"),
+    ),
+    Case(
+        "a PostgreSQL host that is to stay and to leave",
+        add("postgresql_removed", postgresql_3="10.20.0.43"),
+        ("postgresql-3 is in postgresql and in postgresql_removed", "Take what is to leave out of postgresql"),
     ),
     Case(
         "an unknown group: rabitmq beside rabbitmq",
@@ -331,10 +435,19 @@ CASES = [
         "RabbitMQ 4.0 with mirrored queues",
         put(rabbitmq_policies=[{"name": "ha-all", "pattern": ".*", "definition": {"ha-mode": "all"}}]),
         (
-            "policy ha-all asks for mirrored queues",
+            "Mirrored queues are asked for by the policy ha-all",
             "RabbitMQ 4.0 removed",
             "variable rabbitmq_policies (group_vars/all/main.yml:",
             "quorum queues",
+        ),
+    ),
+    Case(
+        "RabbitMQ 4.0 with rabbitmq_mirrored_queues",
+        put(rabbitmq_mirrored_queues=True),
+        (
+            "Mirrored queues are asked for by rabbitmq_mirrored_queues",
+            "variable rabbitmq_mirrored_queues (group_vars/all/main.yml:",
+            "Set rabbitmq_mirrored_queues to false",
         ),
     ),
     Case(
@@ -384,6 +497,219 @@ CASES = [
         ("platform_address isn't set", "variable platform_address"),
     ),
     Case(
+        "gateways without routes",
+        gateways(),
+        ("gateway_routes isn't set, but there are gateways", "variable gateway_routes", "docs/gateway.md"),
+    ),
+    Case(
+        "one gateway",
+        both(gateways(gateway_routes=ROUTES), keep("gateways", 1)),
+        (
+            "There is one gateway (gateway-1): nobody takes its requests over.",
+            "group gateways (hosts.yml:",
+            "Give the group 2 hosts.",
+        ),
+    ),
+    Case(
+        "load balancers without gateways",
+        both(add("load_balancers", lb_1="10.20.0.75", lb_2="10.20.0.76"), put(platform_vip="10.20.0.70")),
+        (
+            "lb-1, lb-2 would balance requests between gateways, but there are none.",
+            "group gateways",
+            "Put two hosts",
+        ),
+    ),
+    Case(
+        "4 Swarm managers",
+        swarm(4),
+        (
+            "There are 4 Swarm managers (manager-1, manager-2, manager-3, manager-4): an even number survives no more losses",
+            "group swarm_managers (hosts.yml:",
+            "Give the group 5 hosts, or 3",
+        ),
+    ),
+    Case(
+        "one Swarm manager",
+        swarm(1),
+        ("There is one Swarm manager (manager-1)", "Give the group 3 hosts."),
+        warning=True,
+    ),
+    Case(
+        "agents on managers that run no containers",
+        both(swarm(swarm_manager_availability="drain"), also("agents", "manager-2")),
+        (
+            "manager-2 is in agents and in swarm_managers, and managers run no containers (swarm_manager_availability is drain)",
+            "variable swarm_manager_availability (group_vars/all/main.yml:",
+            "Take them out of one of the groups",
+        ),
+    ),
+    Case(
+        "agents beside Redis",
+        both(workers(), also("agents", "redis-2")),
+        ("redis-2 would run agents beside Redis", "group agents", "Give the agents hosts of their own."),
+        warning=True,
+    ),
+    Case(
+        "containers with the hosts' addresses",
+        swarm(swarm_address_pools=["10.0.0.0/8"]),
+        (
+            "swarm_address_pools: 10.0.0.0/8 overlaps 10.20.0.0/24.",
+            "variable swarm_address_pools (group_vars/all/main.yml:",
+        ),
+    ),
+    Case(
+        "pools of addresses that are none, or too small",
+        swarm(swarm_address_pools=["172.24.0.0/33", "172.25.0.0/28"]),
+        (
+            "swarm_address_pools: '172.24.0.0/33' does not appear to be",
+            "172.25.0.0/28 is smaller than one network of /24",
+        ),
+    ),
+    Case(
+        "an agent that is to stay and to leave",
+        both(swarm(), also("agents_removed", "agent-1")),
+        ("agent-1 is in agents and in agents_removed: to stay and to leave.", "Take what is to leave out of agents"),
+    ),
+    Case(
+        "a domain with the majority of the Swarm managers",
+        both(
+            swarm(),
+            lambda files: [
+                files.groups["swarm_managers"][f"manager-{n}"].update(platform_failure_domain="rack-1") for n in (1, 2)
+            ],
+        ),
+        ("The failure domain rack-1 holds 2 of 3 Swarm managers",),
+        warning=True,
+    ),
+    Case(
+        "a task's route to an undeclared queue",
+        workers(celery_routes={"ai.*": "inferense"}),
+        (
+            "Tasks ai.* are routed to the queue inferense, which isn't declared.",
+            "variable celery_routes[ai.*] (group_vars/all/main.yml:",
+            "Route them to one of inference",
+        ),
+    ),
+    Case(
+        "a task's priority out of range",
+        workers(celery_partition_priority=11),
+        ("The priority of the queue ai.tasks.0 is 11, out of range.", "celery_partition_priority", "from 0 to 10"),
+    ),
+    Case(
+        "workers of partitions that the broker doesn't have",
+        workers(celery_partitions=12),
+        ("The partitions ai.tasks.10, ai.tasks.11 aren't declared by rabbitmq_topology.", "celery_partitions"),
+    ),
+    Case(
+        "training and health in one pool",
+        workers(
+            celery_pools=[
+                {"name": "inference", "queues": ["inference"]},
+                {"name": "rest", "queues": ["health", "processing", "training"]},
+                {"name": "partition", "partitions": True},
+            ]
+        ),
+        (
+            "The pool rest has queues of the priorities 3, 5, 8.",
+            "variable celery_pools[rest]",
+            "a pool for each priority",
+        ),
+    ),
+    Case(
+        "workers whose user the broker doesn't have",
+        workers(celery_rabbitmq_user="celery"),
+        ("The workers log in to RabbitMQ as celery, whom rabbitmq_users doesn't have.", "docs/workers.md"),
+    ),
+    Case(
+        "Flower whose user the broker doesn't have",
+        both(
+            add("flower", **{"flower-1": "10.20.0.91"}),
+            put(
+                runtime_artifact_sha256="0" * 64,
+                flower_password="w1k7Qm2XvT9pLzR4bWc8Nf5HsYd3",
+                flower_rabbitmq_password="Zk7Qm2XvT9pLzR4bWc8Nf5HsYd3w",
+            ),
+        ),
+        ("Flower logs in to RabbitMQ as flower, whom rabbitmq_users doesn't have.", "docs/workers.md"),
+    ),
+    Case(
+        "a host of Fabio without the release's checksum",
+        add("fabio", **{"fabio-1": "10.20.0.61", "fabio-2": "10.20.0.62"}),
+        ("fabio_artifact_sha256",),
+    ),
+    Case(
+        "workers without a password for the broker",
+        workers(celery_rabbitmq_password="change-me-celery"),
+        ("The secret celery_rabbitmq_password is an example value.", "variable celery_rabbitmq_password"),
+    ),
+    Case(
+        "scaling rules that can't work",
+        workers(
+            autoscaler_rules={
+                "ai-agent": {
+                    "min_replicas": 9,
+                    "max_replicas": 3,
+                    "metrics": [
+                        {"type": "cpu", "target": 70, "scale_up_threshold": 30, "scale_down_threshold": 80},
+                        {"type": "memory", "target": 70, "scale_up_threshold": 80, "scale_down_threshold": 30},
+                    ],
+                }
+            }
+        ),
+        (
+            "autoscaler_rules.ai-agent.min_replicas is 9, more than max_replicas, which is 3",
+            "scale_down_threshold is 80, not below scale_up_threshold, which is 30: they overlap",
+            'is the text "memory"; known metrics are cpu, queue_length.',
+            "variable autoscaler_rules (group_vars/all/main.yml:",
+        ),
+    ),
+    Case(
+        "a gateway's engine that is none",
+        gateways(gateway_engine="nginx", gateway_routes=ROUTES),
+        (
+            "gateway_engine is 'nginx', which isn't an engine",
+            "variable gateway_engine (group_vars/all/main.yml:",
+            "Use one of envoy_gateway, kong",
+        ),
+    ),
+    Case(
+        "a route to an unknown upstream",
+        gateways(
+            gateway_routes={**ROUTES, "upstreams": [{"name": "agnts", "hosts": [{"address": "::1", "port": 80}]}]}
+        ),
+        (
+            "The service web, and so the route all, leads to the upstream agents, which isn't declared.",
+            "variable gateway_routes.services[web].upstreams (group_vars/all/main.yml:",
+            "Did you mean agnts?",
+        ),
+    ),
+    Case(
+        "several mistakes in the routes",
+        gateways(
+            gateway_routes={
+                **ROUTES,
+                "services": [{"name": "web", "upstreams": [{"name": "agents", "weight": 0}], "retry": 2}],
+                "routes": [
+                    {"name": "all", "service": "web", "rate_limit": {"requests": 0}},
+                    {"name": "again", "service": "web"},
+                ],
+            }
+        ),
+        (
+            "All weights of the service web are zero",
+            "The key retry is unknown and would be ignored.",
+            "Did you mean retries?",
+            "A rate limit of 0 would refuse every request.",
+            "The routes all and again have the same match",
+            "The inventory can't be used: 4 problems.",
+        ),
+    ),
+    Case(
+        "a misspelt variable of the gateways",
+        gateways(gateway_routes=ROUTES, gateway_route=[]),
+        ("The variable gateway_route is unknown to the gateways", "Did you mean gateway_routes?"),
+    ),
+    Case(
         "a network that is none",
         put(platform_subnet="10.20.0.0/33"),
         ("platform_subnet is '10.20.0.0/33'", "not a network"),
@@ -405,6 +731,34 @@ def text_of(case: Case, directory: pathlib.Path) -> str:
 
 def test_a_sound_inventory_passes(tmp_path):
     assert run(sound(), tmp_path) == ([], [])
+
+
+def test_sound_workers_pass(tmp_path):
+    files = sound()
+    workers()(files)
+    assert run(files, tmp_path) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        swarm(),
+        both(swarm(), also("agents", "manager-1")),
+        both(swarm(), add("agents_removed", agent_9="10.20.0.89")),
+        both(swarm(), also("swarm_managers_removed", "agent-1")),  # a manager that stays as an agent
+    ],
+    ids=["a Swarm", "a manager with agents", "an agent leaves", "a manager becomes an agent"],
+)
+def test_sound_swarms_pass(change, tmp_path):
+    files = sound()
+    change(files)
+    assert run(files, tmp_path) == ([], [])
+
+
+def test_gateways_with_routes_pass(tmp_path):
+    files = sound()
+    gateways(gateway_routes=ROUTES)(files)
+    assert run(files, tmp_path) == ([], [])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)

@@ -105,7 +105,7 @@ def test_queues_are_summed_up():
     assert summary["queues_by_type"] == {"classic": 1, "quorum": 3}
     assert summary["leaders"] == {A: 2, B: 1, C: 1}
     assert model.queue_problems(summary) == [
-        "1 quorum queue with too few members: /:short has 1 of 3; `rabbitmq-queues grow` adds them",
+        "1 quorum queue with too few members: /:short has 1 of 3; playbooks/messaging.yml adds them",
         "1 quorum queue with a member that isn't online: /:offline on rabbit@c",
     ]
 
@@ -115,6 +115,35 @@ def test_many_short_queues_are_counted_not_listed():
     (problem,) = model.queue_problems(summary)
     assert problem.startswith("50 quorum queues")
     assert problem.count("has 1 of 3") == 3
+
+
+def test_a_node_that_is_to_leave_may_be_there_or_not():
+    seen = snapshot(*map(api_node, ALL), {"name": "rabbit@d", "running": False})
+    assert model.cluster_problems(seen, ALL, leaving=["rabbit@d", "rabbit@e"]) == []
+    assert model.cluster_warnings(seen, ["rabbit@d", "rabbit@e"]) == [
+        "rabbit@d is to leave the cluster and still there; run playbooks/scale.yml"
+    ]
+    summary = model.queue_summary([quorum_queue("q", [A, B, "rabbit@d"], online=[A, B])], 3, ["rabbit@d"])
+    assert model.queue_problems(summary) == []
+
+
+def test_a_node_is_taken_out_when_it_holds_nothing():
+    seen = snapshot(*map(api_node, ALL), api_node("rabbit@d"))
+    assert model.removal_problems(seen, ALL, ["rabbit@d"], [quorum_queue("q", ALL)]) == []
+
+
+@pytest.mark.parametrize(
+    ("nodes", "staying", "leaving", "said"),
+    [
+        ([api_node(A), api_node(B)], ALL, ["rabbit@d"], "rabbit@c, which is to stay, doesn't run"),
+        ([*map(api_node, ALL)], ALL, [C], "rabbit@c is to stay and to leave"),
+        ([*map(api_node, ALL)], [A, B], [C], "1 quorum queue still has a member there (/:q)"),
+    ],
+)
+def test_a_node_that_is_needed_is_not_taken_out(nodes, staying, leaving, said):
+    queues = [quorum_queue("q", [A, B, C])] if C not in staying else []
+    (problem,) = model.removal_problems(snapshot(*nodes), staying, leaving, queues)
+    assert problem.startswith(said)
 
 
 def view(node, members, blank=True):

@@ -148,6 +148,7 @@ def test_any_data_can_be_redacted_and_written(data):
         ("ALTER ROLE x PASSWORD 'hunter2secret'", "hunter2secret"),
         ("requirepass hunter2secret", "hunter2secret"),
         ("sentinel auth-pass mymaster hunter2secret", "hunter2secret"),
+        ('sentinel sentinel-pass "hunter2secret"', "hunter2secret"),
         ("masterauth_password hunter: password: hunter2secret", "hunter2secret"),
     ],
 )

@@ -11,13 +11,13 @@ from ansible_collections.sutazai.platform.plugins.module_utils.redis_state impor
     Observation,
     Refusal,
     assess,
-    next_step,
     observation,
     parse_nodes,
     replica_to_promote,
     running_layout,
     slots_text,
 )
+from ansible_collections.sutazai.platform.plugins.module_utils.redis_steps import next_step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -300,4 +300,11 @@ def test_the_replica_most_in_sync_is_promoted(formed):
     assert replica_to_promote(seen, master, 5) == (
         "",
         ["redis-4 is 10 bytes behind.", "redis-5 has no link to its master."],
+    )
+    members = dict(seen[first].members)
+    members[seen[master].id] = dataclasses.replace(seen[master].me, slots=((0, 1),))
+    seen[first] = dataclasses.replace(seen[first], members=members)
+    assert replica_to_promote(seen, master, 1000) == (
+        "",
+        [f"redis-4 doesn't know yet which slots {master} has.", "redis-5 has no link to its master."],
     )

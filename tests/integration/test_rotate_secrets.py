@@ -1,0 +1,124 @@
+"""playbooks/rotate_secrets.yml as it is, over roles that only note what they were asked for: the order in which hosts are changed."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.integration.noting_roles import Platform
+
+GROUPS = {
+    "consul_servers": ["consul-1"],
+    "rabbitmq": ["rabbitmq-1"],
+    "redis": ["redis-1", "redis-2"],
+    "postgresql": ["pg-1", "pg-2"],
+}
+HOSTS = [host for hosts in GROUPS.values() for host in hosts]
+ENTRIES = {
+    "consul": ["rotate_gossip_key", "rotate_tokens", "restart"],
+    "rabbitmq": ["rotate", "register"],
+    "redis": ["rotate_accept", "rotate", "register"],
+    "patroni": ["rotate", "rotate_reload", "rotate_token"],
+    "pgbouncer": ["rotate", "rotate_reload", "register"],
+    "pki": ["rotate_authority", "rotate_trust", "rotate"],
+}
+# An agent is older than the authorities on the database's hosts that the test names.
+SERVICE = """
+from ansible.module_utils.basic import AnsibleModule
+
+module = AnsibleModule(argument_spec={"name": {"type": "str"}, "restart_paths": {"type": "list"}}, supports_check_mode=True)
+module.exit_json(changed=False, restart_needed=True)
+"""
+#: What an entry point was given, beside who was asked.
+GIVEN = {
+    "rotate_authority": " {{ pki_rotate_step }}",
+    "rotate_tokens": " retire={{ platform_consul_retire_former_tokens }} before={{ platform_consul_reissue_tokens_before }}",
+}
+
+
+def tasks(platform: Platform, role: str, entry: str) -> list[dict]:
+    if entry == "verify":
+        healthy = {"that": f"unhealthy | default('') != '{role} ' ~ inventory_hostname"}
+        return [{"name": "Refuse an unhealthy cluster", "ansible.builtin.assert": healthy}]
+    return [platform.note(f"{role} {entry} {{{{ inventory_hostname }}}}{GIVEN.get(entry, '')}")]
+
+
+@pytest.fixture
+def platform(tmp_path):
+    platform = Platform(
+        tmp_path,
+        "rotate_secrets",
+        GROUPS,
+        {"clustered_service": SERVICE},
+        __patroni_cluster={"leader": "pg-1"},
+        pki_directory=str(tmp_path),
+    )
+    for role, entries in ENTRIES.items():
+        for entry in [*entries, "verify"]:
+            platform.write(f"roles/{role}/tasks/{entry}.yml", tasks(platform, role, entry))
+    return platform
+
+
+def test_nothing_happens_without_saying_what(platform):
+    for component in ({}, {"rotate_secrets_component": "rediss"}):
+        done = platform.run(**component)
+        assert done.returncode != 0
+        assert "consul_tokens, gossip_key, certificates, ca, rabbitmq, redis, postgresql or all" in done.stdout
+    assert platform.noted() == []
+
+
+def test_every_redis_node_accepts_before_the_first_one_signs_in(platform):
+    done = platform.run(rotate_secrets_component="redis")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert platform.noted() == [
+        "redis rotate_accept redis-1",
+        "redis rotate_accept redis-2",
+        "redis rotate redis-1",
+        "redis rotate redis-2",
+    ]
+
+
+def test_postgresqls_leader_is_the_last_to_reload(platform):
+    done = platform.run(rotate_secrets_component="postgresql")
+    assert done.returncode == 0, done.stdout + done.stderr
+    noted = platform.noted()
+    assert noted[4:] == [
+        f"{role} rotate_reload {host}" for host in ("pg-2", "pg-1") for role in ("patroni", "pgbouncer")
+    ]
+    assert sorted(noted[:4]) == [
+        f"{role} rotate {host}" for role in ("patroni", "pgbouncer") for host in ("pg-1", "pg-2")
+    ]
+
+
+def test_all_hosts_trust_an_authority_before_it_signs_and_until_nobody_shows_its_certificates(platform):
+    done = platform.run(rotate_secrets_component="ca")
+    assert done.returncode == 0, done.stdout + done.stderr
+    trust = [f"pki rotate_trust {host}" for host in HOSTS]
+    steps = {step: [f"pki rotate_authority {host} {step}" for host in HOSTS] for step in ("begin", "switch", "end")}
+    restarted = [line for line in platform.noted() if line.startswith("consul restart")]
+    # Twice: when it is to trust both, and when it is to trust the new one alone.
+    assert restarted == 2 * ["consul restart pg-1", "consul restart pg-2"]
+    noted = [line for line in platform.noted() if line not in restarted]
+    size = len(HOSTS)
+    parts = [noted[start : start + size] for start in range(0, len(noted), size)]
+    assert [sorted(part) for part in parts[::2]] == [sorted(steps[step]) for step in ("begin", "switch", "end")]
+    assert parts[1::2] == [trust, [f"pki rotate {host}" for host in HOSTS], trust]
+
+
+def test_an_unhealthy_cluster_ends_it_before_the_next_host(platform):
+    done = platform.run(rotate_secrets_component="certificates", unhealthy="redis redis-1")
+    assert done.returncode != 0
+    changed = [line for line in platform.noted() if line.startswith("pki rotate ")]
+    assert changed == [f"pki rotate {host}" for host in HOSTS[: HOSTS.index("redis-1") + 1]]
+
+
+def test_former_tokens_are_deleted_when_every_host_has_new_ones(platform):
+    moment = int(time.time()) - 5
+    done = platform.run(rotate_secrets_component="consul_tokens", rotate_secrets_before=moment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    agents = [line for line in platform.noted() if line.startswith("consul")]
+    assert agents == [
+        f"consul rotate_tokens {host} retire={retire} before={moment}" for retire in (False, True) for host in HOSTS
+    ]
+    assert f"-e rotate_secrets_before={moment}" in " ".join(done.stdout.split())
