@@ -45,7 +45,7 @@ def image(lab: Lab) -> str:
 
 def create(lab: Lab, replicas: int) -> None:
     labels = {
-        "sutazai.service": "agent",
+        "sutazai.service": "ai-agent",
         "sutazai.port": "8080",
         "sutazai.tags": f"urlprefix-{PATH} strip={PATH},{SERVICE}",
     }
@@ -66,7 +66,7 @@ def remove(lab: Lab) -> None:
 
 def healthy(lab: Lab) -> int:
     """As Consul has it."""
-    address = f"http://127.0.0.1:8500/v1/health/service/agent?passing&tag={SERVICE}"
+    address = f"http://127.0.0.1:8500/v1/health/service/ai-agent?passing&tag={SERVICE}"
     return len(json.loads(lab.run(MANAGER, f"{HEADER} | curl -sf -H @- '{address}'")))
 
 

@@ -34,6 +34,6 @@ def test_its_token_may_register_agents_and_nothing_else(node):
         return node.run(command)
 
     assert register("redis") == "403"
-    assert register("agent") == "200"
+    assert register("ai-agent") == "200"
     # It is the registrar's own: without its mark nobody but this test takes it away.
     node.run(f"{HEADER} | curl -sf -H @- -X PUT http://127.0.0.1:8500/v1/agent/service/deregister/registrar-test")

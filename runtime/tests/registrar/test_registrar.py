@@ -84,7 +84,7 @@ class Engine:
         (port,) = free_ports(1)
         self.servers[key] = http.server.ThreadingHTTPServer(("127.0.0.1", port), Healthy)
         threading.Thread(target=self.servers[key].serve_forever, daemon=True).start()
-        labels = {"sutazai.service": "agent", "sutazai.port": "8080", "sutazai.tags": "urlprefix-/v1"}
+        labels = {"sutazai.service": "ai-agent", "sutazai.port": "8080", "sutazai.tags": "urlprefix-/v1"}
         published = [{"PrivatePort": 8080, "PublicPort": port, "Type": "tcp"}]
         self.containers[key] = {"Id": key, "Labels": labels, "Ports": published}
         self.tell("start", key)
@@ -136,7 +136,7 @@ def registrar(directory: Path, consul: str, engine: Engine) -> Iterator[subproce
 
 
 def passing(consul: str) -> set[str]:
-    found = httpx.get(f"{consul}/v1/health/service/agent?passing", trust_env=False).json()
+    found = httpx.get(f"{consul}/v1/health/service/ai-agent?passing", trust_env=False).json()
     return {each["Service"]["ID"] for each in found}
 
 
@@ -152,11 +152,11 @@ def test_containers_come_and_go(tmp_path, engine):
     """Events say so: looking without one happens once in a minute here."""
     engine.run(ONE)
     with consul_agent(tmp_path) as (_process, consul), registrar(tmp_path, consul, engine):
-        wait_for(lambda: passing(consul) == {f"agent-{ONE}"}, "the container that was there isn't passing")
+        wait_for(lambda: passing(consul) == {f"ai-agent-{ONE}"}, "the container that was there isn't passing")
         engine.run(TWO)
-        wait_for(lambda: passing(consul) == {f"agent-{ONE}", f"agent-{TWO}"}, "the new one isn't passing", 20)
+        wait_for(lambda: passing(consul) == {f"ai-agent-{ONE}", f"ai-agent-{TWO}"}, "the new one isn't passing", 20)
         engine.die(ONE)
-        wait_for(lambda: registered(consul) == {f"agent-{TWO}"}, "the dead one is still registered", 20)
+        wait_for(lambda: registered(consul) == {f"ai-agent-{TWO}"}, "the dead one is still registered", 20)
 
 
 def test_it_outlives_the_engine_and_finds_what_happened_meanwhile(tmp_path, engine):
@@ -172,23 +172,23 @@ def test_it_outlives_the_engine_and_finds_what_happened_meanwhile(tmp_path, engi
             engine.run(THREE)
             engine.start()
             wait_for(
-                lambda: registered(consul) == {"redis", f"agent-{TWO}", f"agent-{THREE}"},
+                lambda: registered(consul) == {"redis", f"ai-agent-{TWO}", f"ai-agent-{THREE}"},
                 "what happened is unknown",
                 30,
             )
         # Ended: what was registered stays, because the containers do; the next one takes it over.
         engine.die(TWO)
-        assert f"agent-{TWO}" in registered(consul)
+        assert f"ai-agent-{TWO}" in registered(consul)
         with registrar(tmp_path, consul, engine):
-            wait_for(lambda: registered(consul) == {"redis", f"agent-{THREE}"}, "what was left isn't removed", 20)
-            wait_for(lambda: passing(consul) == {f"agent-{THREE}"}, "what stayed isn't passing", 20)
+            wait_for(lambda: registered(consul) == {"redis", f"ai-agent-{THREE}"}, "what was left isn't removed", 20)
+            wait_for(lambda: passing(consul) == {f"ai-agent-{THREE}"}, "what stayed isn't passing", 20)
 
 
 def test_consul_that_forgot_everything_is_told_again(tmp_path, engine):
     engine.run(ONE)
     with consul_agent(tmp_path) as (_process, consul), registrar(tmp_path, consul, engine):
-        wait_for(lambda: passing(consul) == {f"agent-{ONE}"}, "the container isn't passing")
-        httpx.put(f"{consul}/v1/agent/service/deregister/agent-{ONE}", trust_env=False).raise_for_status()
+        wait_for(lambda: passing(consul) == {f"ai-agent-{ONE}"}, "the container isn't passing")
+        httpx.put(f"{consul}/v1/agent/service/deregister/ai-agent-{ONE}", trust_env=False).raise_for_status()
         engine.run(TWO)  # any event
         wait_for(lambda: len(passing(consul)) == 2, "what Consul had lost isn't registered again", 20)
 

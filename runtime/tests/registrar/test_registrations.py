@@ -11,10 +11,10 @@ from sutazai_runtime.registrar.registrations import change, wanted
 AGENT = {
     "Id": "0123456789abcdef",
     "Labels": {
-        "sutazai.service": "agent",
+        "sutazai.service": "ai-agent",
         "sutazai.port": "8080",
         "sutazai.tags": "urlprefix-/v1/tasks, urlprefix-/v1/agents",
-        "sutazai.grpc.service": "agent-grpc",
+        "sutazai.grpc.service": "ai-agent-grpc",
         "sutazai.grpc.port": "9090",
         "sutazai.grpc.check": "grpc",
         "com.docker.swarm.service.name": "ai-agent",
@@ -32,31 +32,31 @@ def of(**changes: object) -> tuple[dict, list]:
 
 
 def labels(**changes: str) -> dict[str, str]:
-    return {"sutazai.service": "agent", "sutazai.port": "8080", **{f"sutazai.{k}": v for k, v in changes.items()}}
+    return {"sutazai.service": "ai-agent", "sutazai.port": "8080", **{f"sutazai.{k}": v for k, v in changes.items()}}
 
 
 def test_a_container_is_registered_with_the_hosts_address_and_port():
     made, wrong = of()
     assert not wrong
-    agent = made["agent-0123456789ab"]
-    assert (agent["Name"], agent["Address"], agent["Port"]) == ("agent", "10.0.0.1", 32768)
+    agent = made["ai-agent-0123456789ab"]
+    assert (agent["Name"], agent["Address"], agent["Port"]) == ("ai-agent", "10.0.0.1", 32768)
     assert agent["Tags"] == ["urlprefix-/v1/tasks", "urlprefix-/v1/agents"]
     assert agent["Check"]["HTTP"] == "http://10.0.0.1:32768/health"
     assert (agent["Meta"]["registrar"], agent["Meta"]["task"]) == ("node-1", "ai-agent.1.x")
-    assert made["agent-grpc-0123456789ab"]["Check"]["GRPC"] == "10.0.0.1:32769"
+    assert made["ai-agent-grpc-0123456789ab"]["Check"]["GRPC"] == "10.0.0.1:32769"
 
 
 def test_an_address_of_six_is_bracketed():
     made, _wrong = wanted([AGENT], "fd00::1", "node-1")
-    assert made["agent-0123456789ab"]["Check"]["HTTP"] == "http://[fd00::1]:32768/health"
-    assert made["agent-0123456789ab"]["Address"] == "fd00::1"
+    assert made["ai-agent-0123456789ab"]["Check"]["HTTP"] == "http://[fd00::1]:32768/health"
+    assert made["ai-agent-0123456789ab"]["Address"] == "fd00::1"
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"Labels": labels(), "Ports": []}, "agent is at port 8080 of the container (sutazai.port), which the host doesn't publish"),
-        ({"Labels": {"sutazai.service": "agent"}}, "port (none)"),
+        ({"Labels": labels(), "Ports": []}, "ai-agent is at port 8080 of the container (sutazai.port), which the host doesn't publish"),
+        ({"Labels": {"sutazai.service": "ai-agent"}}, "port (none)"),
         ({"Labels": {"sutazai.port": "8080"}}, "without a name"),
         ({"Labels": labels(check="tcp")}, "checked by 'tcp' (sutazai.check): use one of http, grpc"),
         ({"Labels": labels(**{"check-path": "health"})}, "begin it with a slash"),
