@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure agents in the Swarm: how soon the first one is healthy, and how the throughput grows with them. Writes benchmarks/agents/.
+"""Measure agents in the Swarm: how soon the first one is healthy from nothing, and how the throughput grows with them. Writes benchmarks/agents/.
 
 On a lab with all of the platform: `LAB_MORE_HOSTS=tests/e2e/platform_hosts.yml make lab`, then `.venv/bin/python -m benchmarks.agents`.
 
@@ -14,12 +14,15 @@ import json
 import os
 import shlex
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.lab import say
-from benchmarks.platform import CLIENT, PLACE, Lab
+from benchmarks.lab import LOGS, say
+from benchmarks.platform import CLIENT, HOSTS_FILE, PLACE, Lab
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "agents"
@@ -32,6 +35,8 @@ SECONDS = 15
 CLIENTS_EACH = 8
 PATIENCE_SECONDS = 180
 BAR = 0.9
+#: Where the role agent keeps what it has loaded.
+IMAGE_FILES = "/opt/sutazai/sutazai-agent"
 #: By curl's standard input: an argument is to be seen by everybody.
 HEADER = "sed 's/^/X-Consul-Token: /' /etc/sutazai/registrar/consul.token"
 
@@ -77,6 +82,49 @@ def wait(lab: Lab, replicas: int) -> float:
             raise SystemExit(f"After {PATIENCE_SECONDS} s Consul has {healthy(lab)} healthy agents, not {replicas}.")
         time.sleep(0.2)
     return time.monotonic() - began
+
+
+def nodes(lab: Lab) -> list[str]:
+    return sorted(name for name in lab.addresses if name.rpartition("-")[0] in ("manager", "agent"))
+
+
+def build() -> float:
+    """The image, from the archive of the runtime package: a Debian, a virtual environment, one file."""
+    with tempfile.TemporaryDirectory() as directory:
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "lab.agent_image", directory], cwd=ROOT, check=True, stdout=subprocess.DEVNULL
+        )
+        return round(time.monotonic() - began, 1)
+
+
+def from_nothing(lab: Lab) -> dict[str, object]:
+    """No service, and its image on no node: what playbooks/agents.yml needs until the first of its agents is healthy."""
+    platform_agents = "http://127.0.0.1:8500/v1/health/service/ai-agent?passing"
+    lab.run(MANAGER, "docker service rm ai-agent")
+    for node in nodes(lab):
+        still = "docker ps --quiet --filter label=sutazai.service=ai-agent"
+        lab.run(
+            node,
+            f'for _try in $(seq 120); do [ -z "$({still})" ] && break; sleep 1; done; docker container prune --force',
+        )
+        lab.run(
+            node, "docker image ls --quiet sutazai/agent | sort -u | xargs --no-run-if-empty docker image rm --force"
+        )
+        lab.run(node, f"rm -rf {IMAGE_FILES}")
+    began = time.monotonic()
+    command = ["ansible-playbook", "-i", "inventories/lab", "-i", HOSTS_FILE, "playbooks/agents.yml"]
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (LOGS / "agents-from-nothing.log").open("w", encoding="utf-8") as log:
+        playbook = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        while not json.loads(lab.run(MANAGER, f"{HEADER} | curl -sf -H @- '{platform_agents}'")):
+            if playbook.poll() is not None or time.monotonic() - began > 1800:
+                raise SystemExit(f"{log.name}: the playbook has ended, or half an hour, and no agent is healthy.")
+            time.sleep(0.5)
+        took = round(time.monotonic() - began, 1)
+        if playbook.wait():
+            raise SystemExit(f"{log.name}: the playbook failed.")
+    return {"first_healthy": took, "playbook": round(time.monotonic() - began, 1)}
 
 
 def first_replica(lab: Lab, rounds: int) -> dict[str, object]:
@@ -153,7 +201,11 @@ def report(done: dict) -> str:
         f"one at a time, each in {SERVICE_SECONDS * 1000:.0f} ms (simulated inference), asked through one Fabio by {CLIENTS_EACH} clients for each agent.",
         f"{done['date']}.",
         "",
-        f"From the service's creation to its first healthy agent: {done['first_replica']['median']} s (median of {done['first_replica']['seconds']}).",
+        f"The image, built from the archive of the runtime package: {done['build']} s. From there on with playbooks/agents.yml, no service and its",
+        f"image on no node: {done['from_nothing']['first_healthy']} s to the first healthy agent, {done['from_nothing']['playbook']} s to the playbook's end.",
+        "",
+        "With the image on the hosts, from the service's creation to its first healthy agent: "
+        f"{done['first_replica']['median']} s (median of {done['first_replica']['seconds']}).",
         "",
         "| agents | answers a second | ideal | of the ideal | bar | processors busy | not answered |",
         "|---|---|---|---|---|---|---|",
@@ -176,6 +228,8 @@ def main() -> None:
     remove(lab)
     done = {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "build": build(),
+        "from_nothing": from_nothing(lab),
         "first_replica": first_replica(lab, arguments.rounds),
         "scaling": scaling(lab, arguments.rounds),
         "load": os.getloadavg()[0],
