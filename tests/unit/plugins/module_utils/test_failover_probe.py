@@ -61,8 +61,10 @@ def test_every_record_is_attempted_once_at_its_time():
     writes = sorted(known.series[0].writes, key=lambda write: write.number)
     assert [write.number for write in writes] == list(range(50)) == sorted(store.kept)
     assert all(write.acknowledged for write in writes)
-    # Due times don't drift: the last one is due after 0.98 s.
-    assert writes[-1].began == pytest.approx(0.98, abs=0.2)
+    # Due times don't drift: a busy machine makes single ones late, but not all of the last ten.
+    late = [write.began - write.number / 50 for write in writes]
+    assert min(late) > -0.001  # what is written down is rounded
+    assert min(late[-10:]) < 0.1
     assert store.sessions <= 3
 
 
