@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import os
 import socket
+from collections.abc import Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -39,14 +39,16 @@ class Engine:
     def there(self) -> bool:
         return os.path.exists(self.socket)
 
-    def request(self, method: str, path: str, body: Any = None, timeout: int = 60) -> Any:
+    def request(
+        self, method: str, path: str, body: Any = None, timeout: int = 60, headers: Mapping[str, str] | None = None
+    ) -> Any:
         data = None if body is None else json.dumps(body)
         try:
             answer = open_url(
                 API + path,
                 method=method,
                 data=data,
-                headers={"Content-Type": "application/json"},
+                headers={"Content-Type": "application/json", **(headers or {})},
                 unix_socket=self.socket,
                 timeout=timeout,
                 use_proxy=False,
@@ -59,8 +61,8 @@ class Engine:
             ) from None
         return json.loads(answer) if answer.strip() else None
 
-    def get(self, path: str) -> Any:
-        return self.request("GET", path)
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Any:
+        return self.request("GET", path, headers=headers)
 
 
 def _filters(**filters: list[str]) -> str:
@@ -108,12 +110,11 @@ def load_image(engine: Engine, path: str, timeout: int) -> None:
         connection.close()
 
 
-def pull_image(engine: Engine, name: str, login: dict[str, str] | None, timeout: int) -> None:
+def pull_image(engine: Engine, name: str, login: Mapping[str, str], timeout: int) -> None:
     """Have the engine get an image from a registry. The login is in a header, which no log has."""
     connection = _Connection(engine.socket, timeout)
-    headers = {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(login).encode()).decode()} if login else {}
     try:
-        connection.request("POST", f"/v1.41/images/create?{urlencode({'fromImage': name})}", headers=headers)
+        connection.request("POST", f"/v1.41/images/create?{urlencode({'fromImage': name})}", headers=dict(login))
         response = connection.getresponse()
         _refuse_errors(response.status, response.read().decode(errors="replace"))
     except (OSError, http.client.HTTPException) as error:

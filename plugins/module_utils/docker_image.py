@@ -1,16 +1,19 @@
 # Apache License 2.0 (see LICENSE)
-"""Images as files of `docker save`, and which of a repository's images nobody needs. Pure, but for reading the file."""
+"""Images as files of `docker save` and by name, and which of a repository's images nobody needs. Pure, but for reading the file."""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import tarfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 IDENTITY = re.compile(r"(?:^|/)([0-9a-f]{64})(?:\.json)?$")
-PINNED = re.compile(r"^[^@\s]+@sha256:[0-9a-f]{64}$")
+# A tag has no slash; what is behind a registry's colon, its port, is followed by one.
+NAME = re.compile(r"^(?P<repository>[^@\s]+?)(?::(?P<tag>\w[\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?$")
 
 
 class NoImage(Exception):
@@ -38,13 +41,52 @@ def id_in(images: Any, path: str) -> str:
     return f"sha256:{found.group(1)}"
 
 
+@dataclass(frozen=True)
+class Name:
+    """An image's name, `registry:port/repository:tag` or `…@sha256:…`."""
+
+    repository: str
+    tag: str
+    digest: str
+
+    def pinned(self, digest: str) -> str:
+        return f"{self.repository}@{digest}"
+
+
+def parse(name: str) -> Name:
+    found = NAME.match(name)
+    if not found or not (found["tag"] or found["digest"]):
+        raise NoImage(f"{name} doesn't say which image: write it with its tag, name:tag, or its digest, name@sha256:…")
+    return Name(found["repository"], found["tag"] or "", found["digest"] or "")
+
+
+def repository_of(name: str) -> str:
+    return NAME.sub(r"\g<repository>", name)
+
+
+def registry_of(name: str) -> str:
+    """Who has it; empty for the engine's own default."""
+    first, slash, _rest = repository_of(name).partition("/")
+    return first if slash and (set(first) & set(".:") or first == "localhost") else ""
+
+
+def login(image: str, username: str, password: str) -> dict[str, str]:
+    """The header that tells the engine who asks the image's registry, as its API wants it; none without a user.
+
+    With the registry's address: an engine whose image store is containerd's gives the password to no other host.
+    """
+    if not username:
+        return {}
+    content = {"username": username, "password": password, "serveraddress": registry_of(image)}
+    return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(content).encode()).decode()}
+
+
 def superfluous(images: Iterable[Mapping[str, Any]], repository: str, wanted: str, keep: int) -> list[str]:
     """Names of a repository's images beyond the newest `keep`, of which the wanted one is the first."""
-    named = [
-        (each["Created"], each["Id"], tag)
-        for each in images
-        for tag in each.get("RepoTags") or ()
-        if tag.rpartition(":")[0] == repository
-    ]
-    others = sorted((each for each in named if each[1] != wanted), reverse=True)
-    return [tag for _created, _id, tag in others[max(0, keep - 1) :]]
+    others = []
+    for each in images:
+        names = [name for key in ("RepoTags", "RepoDigests") for name in each.get(key) or ()]
+        mine = [name for name in names if repository_of(name) == repository]
+        if mine and each["Id"] != wanted:
+            others.append((each["Created"], each["Id"], mine))
+    return [name for _created, _id, names in sorted(others, reverse=True)[max(0, keep - 1) :] for name in names]

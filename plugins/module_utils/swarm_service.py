@@ -15,6 +15,8 @@ NANO = 1_000_000_000
 SECOND = 1_000_000_000
 #: Says whose a secret or config is: those that a service has no use for any more are removed.
 OWNER = "sutazai.owner"
+#: Says with which login nodes get a service's image.
+LOGIN = "sutazai.registry-login"
 KEEP = -1
 #: Times and sizes that Swarm takes for "not set".
 UNSET = (None, 0, "", False)

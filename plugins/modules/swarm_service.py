@@ -35,6 +35,16 @@ options:
         belongs with its digest.
       - Required unless O(state=absent).
     type: str
+  registry_username:
+    description:
+      - Who the image's registry is asked as. The Swarm keeps it, and what a node asks that hasn't got the image is asked with it.
+      - It is told nobody. What changes with the password is a label of the service, from a salted, slow digest.
+    type: str
+    default: ""
+  registry_password:
+    description: The user's password.
+    type: str
+    default: ""
   replicas:
     description: How many tasks. V(-1) leaves the number of a service that is there as it is, because an autoscaler sets it.
     type: int
@@ -343,6 +353,7 @@ removed:
 """
 
 import base64
+import json
 import time
 from typing import Any
 
@@ -357,6 +368,7 @@ from ansible_collections.sutazai.platform.plugins.module_utils.docker_engine imp
     no_swarm_yet,
     tasks_of,
 )
+from ansible_collections.sutazai.platform.plugins.module_utils.docker_image import login
 
 RESOURCES = {"cpus": {"type": "float", "default": 0}, "memory_bytes": {"type": "int", "default": 0}}
 POLICY = {
@@ -413,6 +425,8 @@ ARGUMENTS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "image": {"type": "str"},
+    "registry_username": {"type": "str", "default": ""},
+    "registry_password": {"type": "str", "default": "", "no_log": True},
     "replicas": {"type": "int", "default": 1},
     "initial_replicas": {"type": "int", "default": 1},
     "labels": {"type": "dict", "default": {}},
@@ -475,6 +489,8 @@ class Service:
         }
         for name in ("labels", "container_labels", "environment"):
             self.given[name] = {key: str(value) for key, value in self.given[name].items()}
+        image, user, password = (self.given[name] for name in ("image", "registry_username", "registry_password"))
+        self.login = login(image or "", user, password)
 
     def find(self) -> dict[str, Any] | None:
         return find_service(self.engine, self.given["name"])
@@ -489,6 +505,10 @@ class Service:
                 content = content_of(each)
                 whole = model.file_name(given["name"], each["name"], content, salt if kind == "secrets" else "")
                 names[each["name"]], contents[whole] = whole, (kind, content)
+        if self.login:
+            # The engine tells nobody whether it has another one.
+            kept = model.digest(json.dumps(self.login).encode(), f"{given['name']}-login", salt)
+            given["labels"] = {**given["labels"], model.LOGIN: kept}
         replicas = model.wanted_replicas(given["replicas"], given["initial_replicas"], present and present["Spec"])
         wanted = model.specification(given, replicas, names, {})
         before = present["Spec"] if present else {}
@@ -518,13 +538,13 @@ class Service:
 
     def _write(self, spec: dict[str, Any], present: dict[str, Any] | None) -> dict[str, Any]:
         if present is None:
-            self.engine.request("POST", "/services/create", spec)
+            self.engine.request("POST", "/services/create", spec, headers=self.login)
         else:
             # Somebody may have had all tasks started anew; a lower number would do it again.
             spec["TaskTemplate"]["ForceUpdate"] = present["Spec"]["TaskTemplate"].get("ForceUpdate", 0)
             # The engine refuses a version that somebody else has replaced meanwhile: nothing is overwritten unseen.
             path = f"/services/{present['ID']}/update?version={present['Version']['Index']}"
-            self.engine.request("POST", path, spec)
+            self.engine.request("POST", path, spec, headers=self.login)
         found = self.find()
         if found is None:
             raise CannotBe(f"{self.given['name']} was removed by somebody else at the same time")
