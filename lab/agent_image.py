@@ -21,8 +21,8 @@ from lab.errors import LabError
 from lab.settings import LABEL, Settings
 
 NAME = "sutazai/agent"
-#: Groups whose hosts run it.
-GROUPS = frozenset({"agents", "swarm_managers"})
+#: Groups whose hosts run it, or publish it.
+GROUPS = frozenset({"agents", "swarm_managers", "registry"})
 DEBIAN, RELEASE = "13", "trixie"
 USER_ID = 10001
 PACKAGES = ["ca-certificates", "python3", "python3-venv"]

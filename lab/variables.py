@@ -52,6 +52,7 @@ SECRETS = {
     "autoscaler_rabbitmq_password": _password,
     "flower_rabbitmq_password": _password,
     "flower_password": _password,
+    "registry_password": _password,
 }
 
 

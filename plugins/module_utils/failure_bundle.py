@@ -38,6 +38,7 @@ COMPONENTS = {
     "keepalived": {"units": ["keepalived"], "packages": ["keepalived"]},
     "fabio": {"units": ["fabio"], "packages": []},
     "flower": {"units": ["flower"], "packages": []},
+    "registry": {"units": ["docker-registry", "sutazai-registry-publish"], "packages": ["docker-registry", "skopeo"]},
     "docker": {"units": ["docker", "containerd"], "packages": ["docker*", "containerd*"]},
     "prometheus": {"units": ["prometheus"], "packages": ["prometheus*"]},
     "alertmanager": {"units": ["prometheus-alertmanager"], "packages": []},

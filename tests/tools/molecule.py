@@ -32,7 +32,7 @@ CI = (
     ("redis_sentinel", "12"),
 )
 # The lab that CI makes has no hosts for these.
-NOT_IN_THE_LAB = ("envoy", "envoy_gateway", "fabio", "haproxy", "keepalived", "kong")
+NOT_IN_THE_LAB = ("envoy", "envoy_gateway", "fabio", "haproxy", "keepalived", "kong", "registry")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def lab_settings() -> Any:
 
 
 def create(platforms: list[dict[str, Any]]) -> None:
-    from lab import builds, engine, image, keys, mirror, network, nodes, runtime, variables
+    from lab import agent_image, builds, engine, image, keys, mirror, network, nodes, runtime, variables
     from lab.__main__ import exclusive
     from lab.console import Console
     from lab.inventory import Host
@@ -137,6 +137,7 @@ def create(platforms: list[dict[str, Any]]) -> None:
             artifacts = builds.choose(builds.load(), settings.consul_versions, groups)
             ready = builds.ensure(console, settings, own, artifacts)
             more = runtime.ensure(console, settings, [release] if runtime.GROUPS & groups else [])
+            more |= agent_image.ensure(console, settings, groups)
         with console.step("hosts", f"{len(hosts)} hosts of Debian {release}"):
             nodes.remove(console, settings, [host.name for host in hosts])
             nodes.ensure(console, settings, hosts, {host.name: node for host in hosts})

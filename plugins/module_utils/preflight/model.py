@@ -28,6 +28,7 @@ GROUP_ROLES: dict[str, tuple[str, ...]] = {
     "agents": ("docker", "swarm", "runtime", "registrar", "agent", "celery", "autoscaler"),
     "agents_removed": (),
     "flower": ("runtime", "flower"),
+    "registry": ("registry",),
     "mesh": ("envoy",),
     "ollama": ("ollama",),
     "vector_stores": ("chroma", "qdrant"),

@@ -26,6 +26,7 @@ ROLE_MEMORY_MB = {
     "agent": 256,
     "celery": 256,
     "flower": 128,
+    "registry": 128,
     "ollama": 4096,
     "chroma": 512,
     "qdrant": 512,
@@ -91,6 +92,9 @@ def ports_of(inventory: Inventory, host: Host) -> list[dict[str, Any]]:
         need("fabio", ["fabio"], host.get("fabio_port", 9999), host.get("fabio_ui_port", 9998))
     if "flower" in host.roles:
         need("flower", ["python3", "celery"], host.get("flower_port", 5555))
+    if "registry" in host.roles:
+        owners = ["docker-registry"]
+        need("registry", owners, host.get("registry_port", 5000), host.get("registry_publish_port", 5001))
     accepted = {int(port) for port in inventory.setting("preflight_accept_ports") if str(port).isdigit()}
     return [port for port in ports if port["port"] not in accepted]
 

@@ -651,6 +651,54 @@ def scaling_rules(inventory: Inventory) -> list[Problem]:
     return problems
 
 
+#: The platform's own registry, as the role docker trusts it.
+OWN_REGISTRY = "registry.service.consul"
+
+
+def agent_image(inventory: Inventory) -> list[Problem]:
+    """Whether an image of a registry can be had there."""
+    problems = []
+    registries = inventory.members("registry")
+    published = registries[0].get("registry_images") if registries else []
+    names = [image.get("name") for image in published if isinstance(image, dict)] if isinstance(published, list) else []
+    for host in inventory.hosts.values():
+        if "agent" not in host.roles or host.get("agent_image_source") != "registry":
+            continue
+        user, image = host.get("agent_registry_user"), str(host.get("agent_image") or "")
+        registry, _slash, name = image.partition("/")
+        if user and not host.get("agent_registry_password"):
+            problems.append(
+                Problem(
+                    f"The agents' image comes from a registry that {user} logs in to, but without a password.",
+                    host.where("agent_registry_password"),
+                    "Set it, to \"{{ registry_password }}\" for the platform's own; or agent_registry_user to '' where none is asked for.",
+                    (host.name,),
+                )
+            )
+        if registry.partition(":")[0] != OWN_REGISTRY:
+            continue
+        if not registries:
+            problems.append(
+                Problem(
+                    f"agent_image is in {registry}, but the group registry has no hosts.",
+                    host.where("agent_image"),
+                    "Put two hosts or more into it; or name another registry, or set agent_image_source to artifact.",
+                    (host.name,),
+                )
+            )
+        elif "@" not in name and name not in names:
+            meant = nearest(name, [str(each) for each in names])
+            problems.append(
+                Problem(
+                    f"agent_image is {name} of {registry}, which registry_images doesn't publish.",
+                    host.where("agent_image"),
+                    f"Add it to registry_images{f', or use {meant}' if meant else ''}; docs/agents.md says how.",
+                    (host.name,),
+                )
+            )
+    return problems
+
+
 RULES = (
     ansible_version,
     untemplatable,
@@ -669,4 +717,5 @@ RULES = (
     celery_workers,
     broker_users,
     scaling_rules,
+    agent_image,
 )

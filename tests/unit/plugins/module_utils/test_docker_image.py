@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 import tarfile
@@ -49,3 +50,58 @@ IMAGES = [
 def test_the_wanted_one_stays_and_the_newest_of_the_others(wanted, keep, gone):
     found = model.superfluous(IMAGES, "sutazai/agent", f"sha256:{wanted}", keep)
     assert found == [f"sutazai/agent:{number}" for number in gone]
+
+
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "tag", "digest", "registry"),
+    [
+        ("agent:1.0", "agent", "1.0", "", ""),
+        ("sutazai/agent:1.0-a_b", "sutazai/agent", "1.0-a_b", "", ""),
+        ("registry.example/agent:1", "registry.example/agent", "1", "", "registry.example"),
+        ("registry:5000/sutazai/agent:1", "registry:5000/sutazai/agent", "1", "", "registry:5000"),
+        (f"registry:5000/agent@{DIGEST}", "registry:5000/agent", "", DIGEST, "registry:5000"),
+        (f"localhost/agent:1@{DIGEST}", "localhost/agent", "1", DIGEST, "localhost"),
+    ],
+)
+def test_a_name_has_parts(name, repository, tag, digest, registry):
+    assert model.parse(name) == model.Name(repository, tag, digest)
+    assert model.repository_of(name) == repository
+    assert model.registry_of(name) == registry
+
+
+@pytest.mark.parametrize(
+    "name", ["", "agent", "registry:5000/agent", "agent@sha256:0", "agent:1@sha256:0", "two words:1"]
+)
+def test_a_name_that_does_not_say_which_image_is_refused(name):
+    with pytest.raises(model.NoImage, match="which image"):
+        model.parse(name)
+
+
+def test_the_login_is_what_the_engines_api_wants():
+    (name, value), *_more = model.login("registry:5000/agent:1", "reader", "ÿ?>").items()
+    assert name == "X-Registry-Auth"
+    assert json.loads(base64.urlsafe_b64decode(value)) == {
+        "username": "reader",
+        "password": "ÿ?>",
+        "serveraddress": "registry:5000",
+    }
+    assert model.login("registry:5000/agent:1", "", "") == {}
+
+
+def test_an_image_of_a_registry_goes_with_all_its_names():
+    images = [
+        {
+            "Id": f"sha256:{number}",
+            "Created": number,
+            "RepoTags": [f"registry:5000/agent:{number}"],
+            "RepoDigests": [f"registry:5000/agent@sha256:{str(number) * 64}"],
+        }
+        for number in (1, 2)
+    ] + [{"Id": "sha256:3", "Created": 3, "RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}]
+    assert model.superfluous(images, "registry:5000/agent", "sha256:2", 1) == [
+        "registry:5000/agent:1",
+        f"registry:5000/agent@sha256:{'1' * 64}",
+    ]

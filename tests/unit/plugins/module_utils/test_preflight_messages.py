@@ -208,6 +208,18 @@ def swarm(count: int = 3, **variables) -> Callable[[Files], None]:
     return both(workers(**variables), add("swarm_managers", **hosts))
 
 
+#: An image that differs from what the registry has by its tag.
+OF_THE_REGISTRY = {
+    "agent_image_source": "registry",
+    "agent_image": "registry.service.consul:5000/sutazai/agent:0.1.1",
+    "agent_registry_password": "{{ registry_password }}",
+    "registry_password": "r1k7Qm2XvT9pLzR4bWc8Nf5HsYd3",
+    "registry_images": [
+        {"name": "sutazai/agent:0.1.0", "artifact_file": "sutazai-agent-0.1.0-amd64.tar", "artifact_sha256": "0" * 64}
+    ],
+}
+
+
 def also(group: str, *names: str) -> Callable[[Files], None]:
     """Hosts that are in this group, too."""
     return lambda files: files.groups.setdefault(group, {}).update(dict.fromkeys(names))
@@ -636,6 +648,36 @@ CASES = [
         "a host of Fabio without the release's checksum",
         add("fabio", **{"fabio-1": "10.20.0.61", "fabio-2": "10.20.0.62"}),
         ("fabio_artifact_sha256",),
+    ),
+    Case(
+        "agents from a registry without a password for it",
+        swarm(agent_image_source="registry"),
+        (
+            "The agents' image comes from a registry that reader logs in to, but without a password.",
+            "variable agent_registry_password",
+            "agent_registry_user",
+        ),
+    ),
+    Case(
+        "agents from the platform's registry, which it hasn't got",
+        swarm(**OF_THE_REGISTRY),
+        (
+            "agent_image is in registry.service.consul:5000, but the group registry has no hosts.",
+            "Put two hosts or more",
+        ),
+    ),
+    Case(
+        "agents of a tag that the registry doesn't publish",
+        both(swarm(**OF_THE_REGISTRY), add("registry", **{"registry-1": "10.20.0.95", "registry-2": "10.20.0.96"})),
+        (
+            "agent_image is sutazai/agent:0.1.1 of registry.service.consul:5000, which registry_images doesn't publish.",
+            "use sutazai/agent:0.1.0",
+        ),
+    ),
+    Case(
+        "a registry without a password",
+        add("registry", **{"registry-1": "10.20.0.95", "registry-2": "10.20.0.96"}),
+        ("registry_password",),
     ),
     Case(
         "workers without a password for the broker",
