@@ -83,3 +83,9 @@ def test_the_seeds_reservations_need_the_seeds_room():
 def test_the_seeds_constraints_need_the_label():
     (problem,) = plan.problems(demand(), nodes({}))
     assert "satisfies `node.labels.sutazai.agents == true`" in problem
+
+
+def test_consul_gets_the_seeds_name_and_tags():
+    labels = Role("agent", INVENTORY).value("__agent_container_labels")
+    assert (labels["sutazai.service"], labels["sutazai.grpc.service"]) == ("ai-agent", "ai-agent-grpc")
+    assert labels["sutazai.tags"] == "ai,inference,v1,urlprefix-/v1/tasks,urlprefix-/v1/agents"
