@@ -182,3 +182,15 @@ def test_only_its_own_files_that_nobody_needs_go():
     previous = spec(ids={"ai-agent-redis-0123": "previous"})
     assert model.unused(files, "ai-agent", [spec(), previous]) == ["old"]
     assert model.unused(files, "ai-agent", [None]) == ["id1", "old", "previous"]
+
+
+def test_settings_are_what_the_specification_was_made_from_whatever_the_engine_leaves_out():
+    wanted = spec(replicas=7, max_replicas_per_node=2, stop_grace_seconds=75)
+    for seen in (wanted, told(wanted)):
+        found = model.settings(seen)
+        assert (found["replicas"], found["max_replicas_per_node"], found["stop_grace_seconds"]) == (7, 2, 75)
+        assert found["constraints"] == GIVEN["constraints"]
+        assert found["limits"] == {"cpus": 0.5, "memory_bytes": 2**30}
+        assert found["reservations"] == {"cpus": 0, "memory_bytes": 0}
+        for part in ("restart_policy", "update", "rollback"):
+            assert found[part] == {name: GIVEN[part][name] for name in found[part]}
