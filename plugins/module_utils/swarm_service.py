@@ -130,6 +130,14 @@ def specification(
     }
 
 
+def needing_ipvs(given: Mapping[str, Any]) -> list[str]:
+    """What only the kernel's IPVS can do. The engine would take the service without a word, and nobody could reach it."""
+    needing = ["endpoint_mode (vip)"] if given["endpoint_mode"] == "vip" else []
+    return needing + [
+        f"the mode of port {port['target']} (ingress)" for port in given["ports"] if port["mode"] == "ingress"
+    ]
+
+
 def replicas_of(spec: Mapping[str, Any]) -> int:
     return int(((spec.get("Mode") or {}).get("Replicated") or {}).get("Replicas") or 0)
 

@@ -55,6 +55,18 @@ def test_what_the_engine_tells_again_is_no_difference():
     assert model.changes(spec(), told(spec())) == []
 
 
+@pytest.mark.parametrize(
+    ("more", "needing"),
+    [
+        ({}, []),
+        ({"endpoint_mode": "vip"}, ["endpoint_mode (vip)"]),
+        ({"ports": [{**GIVEN["ports"][0], "mode": "ingress"}]}, ["the mode of port 8080 (ingress)"]),
+    ],
+)
+def test_what_needs_ipvs_is_told(more, needing):
+    assert model.needing_ipvs({**GIVEN, **more}) == needing
+
+
 def test_a_secret_that_is_not_there_yet_has_no_id_and_is_told_by_its_name():
     assert model.changes(spec(ids={"other": "x"}), told(spec())) == []
     other = model.specification(GIVEN, 3, {"redis": "ai-agent-redis-4567"}, {})
