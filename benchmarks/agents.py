@@ -21,6 +21,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
+
 from benchmarks.lab import LOGS, say
 from benchmarks.platform import CLIENT, HOSTS_FILE, PLACE, Lab
 
@@ -37,8 +39,7 @@ PATIENCE_SECONDS = 180
 BAR = 0.9
 #: Where the role agent keeps what it has loaded.
 IMAGE_FILES = "/opt/sutazai/sutazai-agent"
-#: By curl's standard input: an argument is to be seen by everybody.
-HEADER = "sed 's/^/X-Consul-Token: /' /etc/sutazai/registrar/consul.token"
+SECRETS = ROOT / "inventories" / "lab" / "group_vars" / "all" / "secrets.yml"
 
 
 def image(lab: Lab) -> str:
@@ -69,10 +70,11 @@ def remove(lab: Lab) -> None:
     wait(lab, 0)
 
 
-def healthy(lab: Lab) -> int:
-    """As Consul has it."""
-    address = f"http://127.0.0.1:8500/v1/health/service/ai-agent?passing&tag={SERVICE}"
-    return len(json.loads(lab.run(MANAGER, f"{HEADER} | curl -sf -H @- '{address}'")))
+def healthy(lab: Lab, tag: str = SERVICE) -> int:
+    """As Consul has it. The token goes in through curl's standard input: an argument is to be seen by everybody."""
+    token = yaml.safe_load(SECRETS.read_text(encoding="utf-8"))["platform_consul_management_token"]
+    address = f"http://127.0.0.1:8500/v1/health/service/ai-agent?passing&tag={tag}"
+    return len(json.loads(lab.run(MANAGER, f"curl -sf -H @- '{address}'", f"X-Consul-Token: {token}\n".encode())))
 
 
 def wait(lab: Lab, replicas: int) -> float:
@@ -100,7 +102,6 @@ def build() -> float:
 
 def from_nothing(lab: Lab) -> dict[str, object]:
     """No service, and its image on no node: what playbooks/agents.yml needs until the first of its agents is healthy."""
-    platform_agents = "http://127.0.0.1:8500/v1/health/service/ai-agent?passing"
     lab.run(MANAGER, "docker service rm ai-agent")
     for node in nodes(lab):
         still = "docker ps --quiet --filter label=sutazai.service=ai-agent"
@@ -117,7 +118,7 @@ def from_nothing(lab: Lab) -> dict[str, object]:
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / "agents-from-nothing.log").open("w", encoding="utf-8") as log:
         playbook = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        while not json.loads(lab.run(MANAGER, f"{HEADER} | curl -sf -H @- '{platform_agents}'")):
+        while not healthy(lab, "urlprefix-/v1/tasks"):
             if playbook.poll() is not None or time.monotonic() - began > 1800:
                 raise SystemExit(f"{log.name}: the playbook has ended, or half an hour, and no agent is healthy.")
             time.sleep(0.5)

@@ -23,7 +23,7 @@ MANAGER, SERVICE = "manager-1", "ai-agent"
 MINIMUM = 3
 #: By the rule of queue_length (target 100, up from 200 on, down from 50 on) and steps of ten up and five down.
 FIRST_TASKS, SECOND_TASKS = 620, 800
-WORKERS = "celery-worker@partition"
+WORKERS = "celery-worker@partition-*"
 COOLDOWN_UP, COOLDOWN_DOWN, INTERVAL = 60, 300, 15
 PATIENCE_SECONDS = 1500
 
@@ -80,7 +80,7 @@ def send(lab: Lab, tasks: int) -> None:
 
 def workers(lab: Lab, verb: str) -> None:
     for host in ("agent-1", "agent-2"):
-        lab.run(host, f"systemctl {verb} {WORKERS}")
+        lab.run(host, f"systemctl {verb} --all '{WORKERS}'")
 
 
 def decisions(lab: Lab, since: float) -> list[dict]:

@@ -61,7 +61,13 @@ SECRETS = {
 ROTATED = {
     "gossip_key": {"consul_gossip_key": ""},
     "consul_tokens": {"platform_consul_management_token": "platform_consul_previous_management_token"},
-    "rabbitmq": {"rabbitmq_admin_password": "", "rabbitmq_application_password": ""},
+    "rabbitmq": {
+        "rabbitmq_admin_password": "",
+        "rabbitmq_application_password": "",
+        "celery_rabbitmq_password": "",
+        "autoscaler_rabbitmq_password": "",
+        "flower_rabbitmq_password": "",
+    },
     "redis": {
         "redis_admin_password": "redis_previous_admin_password",
         "redis_replication_password": "redis_previous_replication_password",

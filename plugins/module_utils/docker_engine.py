@@ -17,6 +17,7 @@ from ansible_collections.sutazai.platform.plugins.module_utils.swarm_state impor
 
 # The oldest engine here is Debian 12's (20.10), which speaks 1.41; newer ones speak it too.
 API = "http://localhost/v1.41"
+IPVS_PATHS = ("proc/net/ip_vs", "sys/module/ip_vs")
 CONNECTION_ARGUMENTS = {"socket": {"type": "path", "default": "/run/docker.sock"}}
 
 
@@ -30,6 +31,17 @@ class EngineRefused(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+def has_ipvs(root: str = "/") -> bool:
+    """Whether this host's kernel has IPVS, or a module for it: the engine loads that when a service first needs it."""
+    if any(os.path.exists(os.path.join(root, path)) for path in IPVS_PATHS):
+        return True
+    try:
+        with open(os.path.join(root, "lib/modules", os.uname().release, "modules.dep"), encoding="utf-8") as modules:
+            return any("/ip_vs.ko" in line.split(":")[0] for line in modules)
+    except OSError:
+        return False
 
 
 class Engine:

@@ -132,8 +132,54 @@ def specification(
     }
 
 
+def needing_ipvs(given: Mapping[str, Any]) -> list[str]:
+    """What only the kernel's IPVS can do. The engine would take the service without a word, and nobody could reach it."""
+    needing = ["endpoint_mode (vip)"] if given["endpoint_mode"] == "vip" else []
+    return needing + [
+        f"the mode of port {port['target']} (ingress)" for port in given["ports"] if port["mode"] == "ingress"
+    ]
+
+
 def replicas_of(spec: Mapping[str, Any]) -> int:
     return int(((spec.get("Mode") or {}).get("Replicated") or {}).get("Replicas") or 0)
+
+
+def settings(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What a service runs with, in the units and by the names that `specification` takes. The engine leaves out what is its own default."""
+    template = spec.get("TaskTemplate") or {}
+    container, placement = template.get("ContainerSpec") or {}, template.get("Placement") or {}
+    restart = template.get("RestartPolicy") or {}
+
+    def amounts(kind: str) -> dict[str, Any]:
+        given = (template.get("Resources") or {}).get(kind) or {}
+        return {"cpus": given.get("NanoCPUs", 0) / NANO, "memory_bytes": given.get("MemoryBytes", 0)}
+
+    def rollout(kind: str) -> dict[str, Any]:
+        given = spec.get(kind) or {}
+        return {
+            "parallelism": given.get("Parallelism", 0),
+            "delay_seconds": given.get("Delay", 0) / SECOND,
+            "failure_action": given.get("FailureAction", ""),
+            "monitor_seconds": given.get("Monitor", 0) / SECOND,
+            "order": given.get("Order", ""),
+        }
+
+    return {
+        "replicas": replicas_of(spec),
+        "constraints": list(placement.get("Constraints") or []),
+        "max_replicas_per_node": placement.get("MaxReplicas", 0),
+        "limits": amounts("Limits"),
+        "reservations": amounts("Reservations"),
+        "stop_grace_seconds": container.get("StopGracePeriod", 0) / SECOND,
+        "restart_policy": {
+            "condition": restart.get("Condition", ""),
+            "delay_seconds": restart.get("Delay", 0) / SECOND,
+            "max_attempts": restart.get("MaxAttempts", 0),
+            "window_seconds": restart.get("Window", 0) / SECOND,
+        },
+        "update": rollout("UpdateConfig"),
+        "rollback": rollout("RollbackConfig"),
+    }
 
 
 def wanted_replicas(replicas: int, initial: int, present: Mapping[str, Any] | None) -> int:

@@ -248,11 +248,6 @@ def pool_problems(pools: list[str], prefix_length: int, subnet: str) -> list[str
     return found
 
 
-def endpoint_modes(ipvs: bool) -> dict[str, str]:
-    """How services are reached: virtual addresses and the ingress mesh are made by the kernel's IPVS."""
-    return {"endpoint": "vip", "publish": "ingress"} if ipvs else {"endpoint": "dnsrr", "publish": "host"}
-
-
 def message_of(status: int, body: str) -> str:
     """What the engine says of a request that it refuses."""
     try:

@@ -25,6 +25,13 @@ options:
     description: Where the free disk space is measured.
     type: path
     default: /var/lib
+  virtual_address:
+    description: Address that moves between hosts. Who has it is asked of the network, if this host doesn't hold it.
+    type: str
+  certificates:
+    description: Certificates that were given, by the variable that names them, each with C(certificate) and C(key). One that isn't there is left out.
+    type: dict
+    default: {}
   consul:
     description: Paths of Consul (C(data), C(configuration), C(binary)). Without them Consul isn't looked at.
     type: dict
@@ -57,6 +64,8 @@ state:
     disk_free_mb: {description: Free disk space., type: int}
     listeners: {description: "Ports of interest that something listens on, and the command.", type: dict}
     packages: {description: Versions of installed packages., type: dict}
+    virtual_address: {description: "The hardware address that answers for it (C(answers), empty if none does), and the host's own (C(own)).", type: dict}
+    certificates: {description: "What is wrong with certificates, by the variable.", type: dict}
     consul: {description: "Version, datacenter and members that Consul's data remembers.", type: dict}
     rabbitmq: {description: Erlang nodes that have data here and whom they know., type: dict}
     redis: {description: Cluster nodes that are known here., type: dict}
@@ -79,6 +88,8 @@ def main() -> None:
         argument_spec={
             "ports": {"type": "list", "elements": "int", "default": []},
             "disk_path": {"type": "path", "default": "/var/lib"},
+            "virtual_address": {"type": "str"},
+            "certificates": {"type": "dict", "default": {}},
             "consul": {"type": "dict"},
             "rabbitmq": {"type": "dict"},
             "redis": {"type": "dict"},
@@ -93,6 +104,10 @@ def main() -> None:
         "listeners": host_state.listeners(module.params["ports"]),
         "packages": host_state.packages(),
     }
+    found = {variable: host_state.certificate(**pair) for variable, pair in module.params["certificates"].items()}
+    state["certificates"] = {variable: wrong for variable, wrong in found.items() if wrong}
+    if module.params["virtual_address"]:
+        state["virtual_address"] = host_state.virtual_address(module.params["virtual_address"])
     for part in ("consul", "rabbitmq", "redis", "postgresql"):
         if module.params[part]:
             state[part] = getattr(host_state, part)(**module.params[part])

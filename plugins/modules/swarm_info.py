@@ -65,13 +65,11 @@ local:
   returned: always
   type: dict
 ipvs:
-  description: Whether this host's kernel has IPVS, without which neither virtual addresses nor the ingress mesh work.
+  description:
+    - Whether this host's kernel has IPVS or a module for it. Without, neither virtual addresses of services nor ports of the mode C(ingress) work,
+      and M(sutazai.platform.swarm_service) refuses them.
   returned: always
   type: bool
-modes:
-  description: How services can be reached here, with endpoint (vip or dnsrr) and publish (ingress or host).
-  returned: always
-  type: dict
 nodes:
   description: The Swarm's nodes as the managers see them.
   returned: when O(members) is given
@@ -92,7 +90,6 @@ tokens:
   type: dict
 """
 
-import os
 import time
 from dataclasses import asdict
 from typing import Any
@@ -104,9 +101,8 @@ from ansible_collections.sutazai.platform.plugins.module_utils.docker_engine imp
     Engine,
     EngineRefused,
     EngineUnreachable,
+    has_ipvs,
 )
-
-IPVS_PATHS = ("/proc/net/ip_vs", "/sys/module/ip_vs")
 
 
 def health(engine: Engine, members: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -139,8 +135,7 @@ def main() -> None:
     )
     wanted = module.params
     engine = Engine(wanted["socket"])
-    ipvs = any(os.path.exists(path) for path in IPVS_PATHS)
-    result: dict[str, Any] = {"changed": False, "ipvs": ipvs, "modes": model.endpoint_modes(ipvs)}
+    result: dict[str, Any] = {"changed": False, "ipvs": has_ipvs()}
     try:
         local = model.local_of(engine.get("/info") if engine.there() else {})
         result.update(running=engine.there(), local=asdict(local))

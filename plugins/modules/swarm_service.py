@@ -223,7 +223,7 @@ options:
     default: {}
     suboptions: *policy
   endpoint_mode:
-    description: How its name is resolved in its networks. V(vip) needs the kernel's IPVS.
+    description: How its name is resolved in its networks. V(vip) needs the kernel's IPVS, and is refused on a manager without.
     type: str
     choices: [vip, dnsrr]
     default: dnsrr
@@ -247,7 +247,7 @@ options:
         choices: [tcp, udp, sctp]
         default: tcp
       mode:
-        description: V(host) is the port of the task's own host, V(ingress) that of every node, which needs the kernel's IPVS.
+        description: V(host) is the port of the task's own host, V(ingress) that of every node, which needs IPVS, too.
         type: str
         choices: [host, ingress]
         default: host
@@ -365,6 +365,7 @@ from ansible_collections.sutazai.platform.plugins.module_utils.docker_engine imp
     EngineRefused,
     EngineUnreachable,
     find_service,
+    has_ipvs,
     no_swarm_yet,
     tasks_of,
 )
@@ -497,6 +498,11 @@ class Service:
 
     def have(self) -> None:
         given, present = self.given, self.find()
+        if (needing := model.needing_ipvs(given)) and not has_ipvs():
+            raise CannotBe(
+                f"{given['name']}: this host's kernel has no IPVS, without which the service couldn't be reached by {' and '.join(needing)}. "
+                "Set endpoint_mode to dnsrr and each port's mode to host, or install a kernel with the module ip_vs on all nodes."
+            )
         salt = self.engine.get("/swarm")["ID"]
         contents: dict[str, tuple[str, bytes]] = {}
         names: dict[str, str] = {}

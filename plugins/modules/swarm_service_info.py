@@ -103,6 +103,12 @@ running:
   description: How many of its tasks run as specified.
   returned: when it exists
   type: int
+settings:
+  description: >-
+    What it runs with, by the names and in the units of M(sutazai.platform.swarm_service) - C(replicas), C(constraints), C(max_replicas_per_node),
+    C(limits), C(reservations), C(stop_grace_seconds), C(restart_policy), C(update), C(rollback).
+  returned: when it exists
+  type: dict
 update_state:
   description: What the engine says of its last update; empty if there was none.
   returned: when it exists
@@ -163,6 +169,7 @@ def state_of(engine: Engine, present: dict[str, Any]) -> tuple[dict[str, Any], l
         "image": present["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"],
         "replicas": now.wanted,
         "running": now.running,
+        "settings": model.settings(present["Spec"]),
         "update_state": (present.get("UpdateStatus") or {}).get("State") or "",
     }
     if now.state == "done":

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from servers_here import consul_agent
 
-from sutazai_runtime.agent import rpc, tasks_pb2, tasks_pb2_grpc
+from sutazai_runtime.agent import client, rpc, tasks_pb2, tasks_pb2_grpc
 from sutazai_runtime.agent.service import LocalService
 from sutazai_runtime.agent.settings import AgentSettings
 from sutazai_runtime.inference import TaskRequest
@@ -21,52 +25,54 @@ from tests.integration.ports import free_ports
 
 NAME = "ai-agent-grpc"
 REQUEST = tasks_pb2.SubmitRequest(tenant_id=42, agent_id="agent-1", prompt="Why?")
-AGENTS = ("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
+# Asyncio discourages the way in which grpc asks for the event loop.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @dataclass
 class NamedBackend:
-    """Its answers say whose they are."""
+    """Its answers say whose they are. A prompt may have to wait for one."""
 
     name: str
+    goes_on: threading.Event
 
     def generate(self, request: TaskRequest) -> str:
+        assert request.prompt != "Wait" or self.goes_on.wait(60)
         return request.prompt
 
 
 class Agents:
-    """Agents at addresses of loopback, all on one port, as they would be on hosts; each is registered with a check on its health."""
+    """Agents of two hosts, each at a port of its own, as the Swarm publishes them; each is registered with a check on its health."""
 
-    def __init__(self, consul: str, port: int) -> None:
-        self.consul, self.port = consul, port
+    def __init__(self, consul: str) -> None:
+        self.consul = consul
+        self.goes_on = threading.Event()
         self.running: dict[str, rpc.Rpc] = {}
 
-    async def start(self, address: str) -> None:
+    async def start(self, name: str, host: str = "127.0.0.2") -> None:
+        (port,) = free_ports(1, addresses=(host,))
         server = rpc.Rpc(
-            AgentSettings(host=address, grpc_port=self.port, execution="local"),
-            LocalService(NamedBackend(address), concurrency=4, max_waiting=100),
+            AgentSettings(host=host, grpc_port=port, execution="local"),
+            LocalService(NamedBackend(name, self.goes_on), concurrency=4, max_waiting=100),
         )
         await server.start()
-        self.running[address] = server
-        check = {"GRPC": f"{address}:{self.port}/{rpc.SERVICE}", "Interval": "1s"}
-        definition = {"Name": NAME, "ID": address, "Address": address, "Port": self.port, "Check": check}
-        async with httpx.AsyncClient(trust_env=False) as client:
-            (await client.put(f"{self.consul}/v1/agent/service/register", json=definition)).raise_for_status()
+        self.running[name] = server
+        check = {"GRPC": f"{host}:{port}/{rpc.SERVICE}", "Interval": "1s"}
+        definition = {"Name": NAME, "ID": name, "Address": host, "Port": port, "Check": check}
+        async with httpx.AsyncClient(trust_env=False) as http:
+            (await http.put(f"{self.consul}/v1/agent/service/register", json=definition)).raise_for_status()
 
-    async def passing(self) -> set[str]:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            found = (await client.get(f"{self.consul}/v1/health/service/{NAME}?passing")).json()
-        return {each["Service"]["Address"] for each in found}
+    async def kill(self, *names: str) -> None:
+        for name in names:
+            await self.running.pop(name).stop(0)
 
-    async def until_passing(self, *addresses: str) -> None:
-        await until(lambda: self.is_passing(set(addresses)), f"Consul doesn't name just {addresses}")
+    async def until_passing(self, *names: str) -> None:
+        async def is_so() -> bool:
+            async with httpx.AsyncClient(trust_env=False) as http:
+                found = (await http.get(f"{self.consul}/v1/health/service/{NAME}?passing")).json()
+            return {each["Service"]["ID"] for each in found} == set(names)
 
-    async def is_passing(self, addresses: set[str]) -> bool:
-        return await self.passing() == addresses
-
-    async def stop(self) -> None:
-        for server in self.running.values():
-            await server.stop(0)
+        await until(is_so, f"Consul doesn't name just {names}")
 
 
 async def until(holds: Callable[[], Awaitable[bool]], complaint: str, seconds: float = 20) -> None:
@@ -83,50 +89,96 @@ async def answering(tasks: tasks_pb2_grpc.TasksStub, count: int = 40) -> collect
     )
 
 
+async def until_shared(tasks: tasks_pb2_grpc.TasksStub, *names: str) -> None:
+    async def is_so() -> bool:
+        answers = await answering(tasks)
+        return set(answers) == set(names) and min(answers.values()) >= 40 // len(names) - 2
+
+    await until(is_so, f"not each of {names}, and nobody else, has its part")
+
+
 @contextlib.asynccontextmanager
 async def agents_and_client(consul: str, dns_port: int) -> AsyncIterator[tuple[Agents, tasks_pb2_grpc.TasksStub]]:
-    (port,) = free_ports(1, addresses=AGENTS)
-    agents = Agents(consul, port)
+    agents = Agents(consul)
     try:
-        for address in AGENTS[:3]:
-            await agents.start(address)
-        await agents.until_passing(*AGENTS[:3])
-        async with rpc.balanced(f"dns://127.0.0.1:{dns_port}/{NAME}.service.consul:{port}") as channel:
+        await agents.start("one")
+        await agents.start("two")
+        await agents.start("three", "127.0.0.3")
+        await agents.until_passing("one", "two", "three")
+        async with client.Agents(f"{NAME}.service.consul", f"127.0.0.1:{dns_port}") as channel:
             yield agents, tasks_pb2_grpc.TasksStub(channel)
     finally:
-        await agents.stop()
-
-
-async def each_has_its_part(tasks: tasks_pb2_grpc.TasksStub, *addresses: str) -> bool:
-    answers = await answering(tasks)
-    return set(answers) == set(addresses) and min(answers.values()) >= 40 // len(addresses) - 2
+        await agents.kill(*agents.running)
 
 
 async def agents_come_and_go(consul: str, dns_port: int) -> None:
     async with agents_and_client(consul, dns_port) as (agents, tasks):
-        await until(lambda: each_has_its_part(tasks, *AGENTS[:3]), "not each agent has its part")
+        await until_shared(tasks, "one", "two", "three")
+
+        # A new one is found at the port that it happens to have, and what is being answered meanwhile isn't disturbed.
+        long = [asyncio.create_task(submit(tasks, "Wait")) for _ in range(3)]
+        await agents.start("four", "127.0.0.3")
+        await until_shared(tasks, "one", "two", "three", "four")
+        agents.goes_on.set()
+        assert {await each for each in long} <= {"one", "two", "three"}
 
         # Draining: the client's own health check knows at once, Consul's a second later.
-        await agents.running[AGENTS[0]].drain()
-        await until(lambda: each_has_its_part(tasks, *AGENTS[1:3]), "an agent that drains goes on being asked")
-        await agents.until_passing(*AGENTS[1:3])
+        await agents.running["one"].drain()
+        await until_shared(tasks, "two", "three", "four")
+        await agents.until_passing("two", "three", "four")
 
         # Gone without a word. No call fails: it is sent to another one.
-        await agents.running.pop(AGENTS[1]).stop(0)
-        assert set(await answering(tasks)) == {AGENTS[2]}
-        await agents.until_passing(AGENTS[2])
+        await agents.kill("two")
+        assert set(await answering(tasks)) == {"three", "four"}
 
-        # A new one is found, as soon as the name is asked again: when a connection ends.
-        await agents.start(AGENTS[3])
-        await agents.until_passing(*AGENTS[2:4])
-        await agents.running.pop(AGENTS[2]).stop(0)
-        await until(lambda: each_has_its_part(tasks, AGENTS[3]), "the new agent isn't asked")
+        # All of them gone: who can wait is answered by the next one, at an address that nobody has known.
+        await agents.kill("one", "three", "four")
+        await agents.until_passing()
+        waiting = asyncio.create_task(submit(tasks, "Why?"))
+        await asyncio.sleep(2)
+        await agents.start("five")
+        assert await waiting == "five"
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning"
-)  # grpc asks for the event loop by a way that asyncio discourages
-def test_calls_go_to_the_healthy_agents_that_consul_names(tmp_path):
+async def submit(tasks: tasks_pb2_grpc.TasksStub, prompt: str) -> str:
+    request = tasks_pb2.SubmitRequest(tenant_id=42, agent_id="agent-1", prompt=prompt)
+    return str((await tasks.Submit(request, timeout=30, wait_for_ready=True)).backend)
+
+
+def test_calls_go_to_the_healthy_agents_that_consul_names(tmp_path: Path) -> None:
     (dns_port,) = free_ports(1)
     with consul_agent(tmp_path, dns_port) as (_process, url):
         asyncio.run(agents_come_and_go(url, dns_port))
+
+
+async def consul_goes(process: subprocess.Popen, consul: str, dns_port: int) -> None:
+    async with agents_and_client(consul, dns_port) as (agents, tasks):
+        process.kill()
+        process.wait()
+        await asyncio.sleep(2)
+        await until_shared(tasks, "one", "two", "three")
+        await agents.kill("one")
+        assert set(await answering(tasks)) == {"two", "three"}
+
+
+def test_calls_go_on_without_consul(tmp_path: Path) -> None:
+    (dns_port,) = free_ports(1)
+    with consul_agent(tmp_path, dns_port) as (process, url):
+        asyncio.run(consul_goes(process, url, dns_port))
+
+
+async def nobody_is_there(dns_port: int) -> None:
+    async with client.Agents("ai-agnet.service.consul", f"127.0.0.1:{dns_port}") as channel:
+        tasks = tasks_pb2_grpc.TasksStub(channel)
+        for wait, code in ((False, grpc.StatusCode.UNAVAILABLE), (True, grpc.StatusCode.DEADLINE_EXCEEDED)):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await tasks.Submit(REQUEST, timeout=0.5, wait_for_ready=wait)
+            assert refused.value.code() is code
+            assert str(refused.value.details()).startswith("No agent of ai-agnet.service.consul serves")
+            assert "it names none. ai-agnet.service.consul can't be resolved: " in str(refused.value.details())
+
+
+def test_a_name_that_nobody_has_is_said(tmp_path: Path) -> None:
+    (dns_port,) = free_ports(1)
+    with consul_agent(tmp_path, dns_port):
+        asyncio.run(nobody_is_there(dns_port))

@@ -20,7 +20,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servers_here import CHECKOUT, environment, messages_in, wait_for, worker
 
-from sutazai_runtime.agent import rpc, tasks_pb2, tasks_pb2_grpc
+from sutazai_runtime.agent import client, rpc, tasks_pb2, tasks_pb2_grpc
 from sutazai_runtime.partitioning import partition_names, routing_key_of
 from tests.integration.ports import free_ports
 
@@ -135,8 +135,7 @@ def test_grpc_has_the_same_answers_and_errors(tmp_path):
 
 def test_a_client_balances_over_agents_and_leaves_the_one_that_goes(tmp_path):
     async def run(addresses: list[str], leaving: subprocess.Popen) -> None:
-        target = "ipv4:" + ",".join(addresses)
-        async with rpc.balanced(target) as channel:
+        async with client.balanced(addresses) as channel:
             tasks = tasks_pb2_grpc.TasksStub(channel)
             request = tasks_pb2.SubmitRequest(**TASK)
             for number in range(30):

@@ -12,8 +12,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from urllib.parse import quote
 
 import pytest
+from amqp.exceptions import AccessRefused
 from servers_here import environment, messages_in, wait_for, worker
 
 from sutazai_runtime.partitioning import partition_names, routing_key_of
@@ -94,6 +96,75 @@ def test_the_broker_is_known_by_the_name_in_its_certificate(topology, tls_broker
     ):
         connection.connect()
     stranger.close()
+
+
+class Rotated:
+    """A user of the broker's with a password file of its own."""
+
+    def __init__(self, topology, broker_settings, directory) -> None:
+        self.topology, self.user, self.file = topology, f"rotated-{uuid.uuid4()}", directory / "its-password"
+        self.file.touch(0o600)
+        self.file.write_text("former\n")
+        self.in_force("former")
+        rights = {"configure": ".*", "write": ".*", "read": ".*"}
+        assert topology.put(f"/permissions/%2F/{self.user}", json=rights).is_success
+        self.settings = broker_settings.model_copy(update={"username": self.user, "password_file": self.file})
+
+    def in_force(self, password: str) -> None:
+        assert self.topology.put(f"/users/{self.user}", json={"password": password, "tags": ""}).is_success
+
+    def connections(self) -> set[str]:
+        return {each["name"] for each in self.topology.get("/connections").json() if each["user"] == self.user}
+
+    def disconnect(self) -> None:
+        wait_for(self.connections, "nobody is connected")
+        for name in self.connections():
+            self.topology.delete(f"/connections/{quote(name, safe='')}")
+
+
+@pytest.fixture
+def rotated(topology, broker_settings, tmp_path) -> Iterator[Rotated]:
+    made = Rotated(topology, broker_settings, tmp_path)
+    yield made
+    assert topology.delete(f"/users/{made.user}").is_success
+
+
+def test_a_password_that_is_changed_keeps_nobody_out_meanwhile(rotated):
+    """First the file has both, then the broker has the new one, then the file it alone. Every connection is a new one, the app is not."""
+    other = create_app(TaskSettings(), rotated.settings)
+
+    def connects() -> bool:
+        with other.connection_for_write() as connection:
+            return bool(connection.connect().connected)
+
+    assert connects()
+    rotated.file.write_text("new\nformer\n")
+    assert connects()
+    rotated.in_force("new")
+    assert connects()
+    rotated.file.write_text("new\n")
+    assert connects()
+    rotated.file.write_text("former\nolder\n")
+    with pytest.raises(AccessRefused):
+        connects()
+    other.close()
+
+
+def test_a_worker_that_loses_its_connection_while_the_password_is_changed_goes_on(
+    app, state, rotated, redis_settings, tmp_path
+):
+    variables = environment(rotated.settings, redis_settings, SUTAZAI_INFERENCE_BACKEND="echo")
+    with worker(tmp_path, variables, "inference") as process:
+        answered(state, send(app, UNORDERED))
+        for step in (
+            lambda: rotated.file.write_text("new\nformer\n"),
+            lambda: rotated.in_force("new"),
+            lambda: rotated.file.write_text("new\n"),
+        ):
+            step()
+            rotated.disconnect()
+            answered(state, send(app, UNORDERED))
+        assert process.poll() is None
 
 
 def test_a_task_whose_queue_is_missing_at_the_broker_is_not_taken(broker_settings, app, waiting):

@@ -127,7 +127,8 @@ def test_the_app_declares_nothing_and_knows_that_queues_are_quorum_queues(broker
     assert "other" not in queues
     with pytest.raises(KeyError):
         queues["other"]
-    assert sorted(app.conf.broker_url) == [f"amqp://application:p%40ss%2Fword@{host}:5671/%2F" for host in "ab"]
+    assert sorted(app.conf.broker_url) == [f"amqp://application@{host}:5671/%2F" for host in "ab"]
+    assert app.conf.broker_transport_options["password_file"] == str(broker_settings.password_file)
     assert app.conf.broker_use_ssl["server_hostname"] == "rabbitmq.service.consul"
 
 

@@ -68,6 +68,29 @@ def test_the_same_task_again_has_the_same_answer(ask):
     assert ask("/v1/tasks", task) == first
 
 
+# Run where the package is installed; the name's SRV records have the ports at which the Swarm publishes the agents.
+BY_GRPC = f"""\
+import asyncio, uuid
+from sutazai_runtime.agent import client, tasks_pb2, tasks_pb2_grpc
+
+async def main():
+    async with client.Agents("ai-agent-grpc.service.consul") as agents:
+        tasks = tasks_pb2_grpc.TasksStub(agents)
+        for _ in range(20):
+            request = tasks_pb2.SubmitRequest(**{TASK}, task_id=str(uuid.uuid4()))
+            print((await tasks.Submit(request, timeout=30, wait_for_ready=True)).output)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.hosts("agents")
+def test_agents_are_reached_by_grpc_at_the_ports_that_consul_names(member, platform):
+    if not platform.group("rabbitmq"):
+        pytest.skip("no rabbitmq in this inventory")
+    assert member.run("/opt/sutazai-runtime/current/bin/python -", BY_GRPC).splitlines() == ["Why?"] * 20
+
+
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [

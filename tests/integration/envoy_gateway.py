@@ -26,11 +26,16 @@ START_SECONDS = 30
 
 
 class Backend:
-    """A server that answers with its name and what it was asked, and `status`; `healthy` is what its health check says."""
+    """A server that answers with its name and what it was asked, and `status`; `healthy` is what its health check says.
+
+    As long as `answers` isn't set, it has been asked, but doesn't answer.
+    """
 
     def __init__(self, name: str, certificates: Path | None = None, address: str = "127.0.0.1", port: int = 0) -> None:
         self.name, self.healthy, self.status, self.lingers_seconds = name, True, 200, 0.0
         self.asked: list[str] = []
+        self.answers = threading.Event()
+        self.answers.set()
         backend = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,6 +55,7 @@ class Backend:
                 self.do_GET()
 
             def answer(self, status: int, body: bytes) -> None:
+                backend.answers.wait(START_SECONDS)
                 self.send_response(status)
                 self.send_header("content-length", str(len(body)))
                 # In one piece: who only wants the status closes the connection when it has it.

@@ -1,61 +1,21 @@
 """The modules against a real agent. CONSUL_BIN names the binary."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
 import uuid
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from .ports import free_ports
+from .consul_server import BINARY, running
 
-BINARY = os.environ.get("CONSUL_BIN") or shutil.which("consul")
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".ansible" / "collections"
 TOKEN = str(uuid.uuid4())
 
 pytestmark = pytest.mark.skipif(not BINARY, reason="no Consul binary: set CONSUL_BIN to the path of one")
-
-
-@contextmanager
-def running(directory):
-    """The address of a server of its own."""
-    http, server, serf, serf_wan, dns = free_ports(5)
-    (directory / "consul.json").write_text(
-        json.dumps(
-            {
-                "server": True,
-                "bootstrap_expect": 1,
-                "node_name": "alone",
-                "datacenter": "test",
-                "bind_addr": "127.0.0.1",
-                "data_dir": str(directory / "data"),
-                "performance": {"raft_multiplier": 1},
-                "acl": {"enabled": True, "default_policy": "deny"},
-                "connect": {"enabled": True},
-                "ports": {
-                    "http": http,
-                    "server": server,
-                    "serf_lan": serf,
-                    "serf_wan": serf_wan,
-                    "dns": dns,
-                    "grpc": -1,
-                    "grpc_tls": -1,
-                },
-            }
-        )
-    )
-    with (directory / "log").open("w") as log:
-        process = subprocess.Popen(
-            [BINARY, "agent", f"-config-file={directory / 'consul.json'}"], stdout=log, stderr=log
-        )
-    yield f"http://127.0.0.1:{http}"
-    process.terminate()
-    process.wait(20)
 
 
 @pytest.fixture(scope="module")

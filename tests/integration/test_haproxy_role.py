@@ -7,8 +7,11 @@ import grp
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
+import socket
+import socketserver
 import ssl
 import subprocess
 import sys
@@ -42,6 +45,7 @@ pytestmark = [
 ]
 
 START_SECONDS = 20
+UNIT = Path(__file__).parents[2] / "roles/haproxy/templates/unit.conf.j2"
 BALANCERS, GATEWAYS = ("lb-1", "lb-2"), ("gateway-1", "gateway-2", "impostor")
 ADDRESSES = {name: f"127.0.0.{number}" for number, name in enumerate((*BALANCERS, *GATEWAYS), 2)}
 PLAYBOOK = """
@@ -61,7 +65,8 @@ class Balancer:
     def __init__(self, name: str, directory: Path) -> None:
         self.name, self.address, self.directory = name, ADDRESSES[name], directory / name
         self.directory.mkdir()
-        self.port, self.redirect_port, self.status_port = free_ports(3, addresses=(self.address, "127.0.0.1"))
+        ports = free_ports(4, addresses=(self.address, "127.0.0.1"))
+        self.port, self.redirect_port, self.status_port, self.tcp_port = ports
         self.authority = directory / "ca.crt"
         self.process: subprocess.Popen | None = None
 
@@ -75,6 +80,11 @@ class Balancer:
         if self.process and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(timeout=10)
+
+    def drain(self) -> None:
+        """As `systemctl stop` begins it: the unit's signal goes to the master alone (KillMode=mixed in Debian's unit)."""
+        assert self.process
+        self.process.send_signal(signal.Signals[re.search(r"^KillSignal=(\w+)$", UNIT.read_text(), re.MULTILINE)[1]])
 
     def reload(self) -> None:
         """Until a new worker answers."""
@@ -104,10 +114,12 @@ class Balancer:
         finally:
             connection.close()
 
-    def states(self) -> dict[str, str]:
-        """Of each gateway, as its statistics have it."""
+    def states(self, backend: str = "gateways") -> dict[str, str]:
+        """Of each of its servers, as the statistics have it."""
         rows = [line.split(",") for line in self.status("/stats;csv").splitlines()]
-        return {row[1]: row[17].split()[0] for row in rows if row[0] == "gateways" and row[1] != "BACKEND"}
+        return {
+            row[1]: row[17].split()[0] for row in rows if row[0] == backend and row[1] not in ("FRONTEND", "BACKEND")
+        }
 
     def connect(self, **settings: object) -> http.client.HTTPSConnection:
         """To what the certificate is for, whichever address it has here."""
@@ -126,15 +138,38 @@ class Balancer:
             connection.close()
 
 
+class Names(socketserver.ThreadingTCPServer):
+    """Says its name, then sends back what it gets until the client has said all: nothing that a proxy of HTTP would pass on."""
+
+    allow_reuse_address = daemon_threads = True
+
+    def __init__(self, name: str, address: str, port: int) -> None:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                self.request.sendall(name.encode() + b"\0")
+                while received := self.request.recv(65536):
+                    self.request.sendall(received)
+
+        super().__init__((address, port), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
 class Edge:
     def __init__(self, directory: Path) -> None:
         certificates(directory, "".join(f",DNS:{name}" for name in ADDRESSES if name != "impostor"))
         directory.chmod(0o755)
         self.directory = directory
-        port, status_port = free_ports(2, addresses=tuple(ADDRESSES[name] for name in GATEWAYS))
+        ports = free_ports(3, addresses=tuple(ADDRESSES[name] for name in GATEWAYS))
+        port, status_port, self.tcp_port = ports
         self.gateways = {name: Backend(name, directory, ADDRESSES[name], port) for name in GATEWAYS}
         self.statuses = {name: Backend(name, None, ADDRESSES[name], status_port) for name in GATEWAYS}
+        self.names = {name: Names(name, ADDRESSES[name], self.tcp_port) for name in ("gateway-1", "gateway-2")}
         self.balancers = {name: Balancer(name, directory) for name in BALANCERS}
+        tcp_servers = [{"name": name, "address": ADDRESSES[name], "port": self.tcp_port} for name in self.names]
         (directory / "play.yml").write_text(PLAYBOOK)
         self.variables = {
             "ansible_python_interpreter": sys.executable,
@@ -143,6 +178,7 @@ class Edge:
             "haproxy_gateways": ["gateway-1", "gateway-2"],
             "haproxy_gateways_port": port,
             "haproxy_gateways_status_port": status_port,
+            "haproxy_tcp_frontends": [{"name": "names", "port": "{{ tcp_port }}", "servers": tcp_servers}],
             "haproxy_platform_ca_file": f"{directory}/ca.crt",
             "haproxy_platform_cert_file": f"{directory}/host.crt",
             "haproxy_tls_cert_file": f"{directory}/host.crt",
@@ -160,6 +196,7 @@ class Edge:
                 "haproxy_port": balancer.port,
                 "haproxy_redirect_port": balancer.redirect_port,
                 "haproxy_status_port": balancer.status_port,
+                "tcp_port": balancer.tcp_port,
                 **((of or {}).get(name, {})),
             }
             for name, balancer in self.balancers.items()
@@ -184,7 +221,7 @@ class Edge:
     def stop(self) -> None:
         for balancer in self.balancers.values():
             balancer.stop()
-        for backend in (*self.gateways.values(), *self.statuses.values()):
+        for backend in (*self.gateways.values(), *self.statuses.values(), *self.names.values()):
             backend.stop()
 
 
@@ -280,6 +317,38 @@ def test_gateways_that_all_fail_their_checks_are_asked_nevertheless(edge):
     balancer.until(lambda: set(balancer.states().values()) == {"UP"})
 
 
+def named(balancer: Balancer, sent: bytes = b"x") -> tuple[str, bytes]:
+    """Who answers on the TCP frontend, and what comes back when all has been sent."""
+    with socket.create_connection((balancer.address, balancer.tcp_port), timeout=10) as connection:
+        threading.Thread(target=lambda: (connection.sendall(sent), connection.shutdown(socket.SHUT_WR))).start()
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    name, _, rest = received.partition(b"\0")
+    return name.decode(), rest
+
+
+def test_tcp_is_passed_on_as_it_is(edge):
+    """To all servers in turn, byte for byte, in both directions, also after one side has said all."""
+    balancer = edge.balancers["lb-1"]
+    sent = bytes(range(256)) * 4096
+    answers = [named(balancer, sent) for _ in range(4)]
+    assert {name for name, _received in answers} == {"gateway-1", "gateway-2"}
+    assert all(received == sent for _name, received in answers)
+
+
+def test_a_tcp_server_that_is_gone_is_left_out(edge):
+    """At once: a connection that it refuses goes to another one, before the checks have noticed."""
+    balancer = edge.balancers["lb-1"]
+    edge.names["gateway-2"].stop()
+    try:
+        assert {named(balancer) for _ in range(4)} == {("gateway-1", b"x")}
+        balancer.until(lambda: balancer.states("tcp-names") == {"gateway-1": "UP", "gateway-2": "DOWN"})
+        assert {named(balancer) for _ in range(4)} == {("gateway-1", b"x")}
+    finally:
+        edge.names["gateway-2"] = Names("gateway-2", ADDRESSES["gateway-2"], edge.tcp_port)
+    balancer.until(lambda: set(balancer.states("tcp-names").values()) == {"UP"})
+    assert {named(balancer)[0] for _ in range(10)} == {"gateway-1", "gateway-2"}
+
+
 class Client(threading.Thread):
     """Requests over a connection that is kept, with pauses. It doesn't try again: whatever isn't a 200 is a failure."""
 
@@ -321,6 +390,53 @@ def test_a_reload_fails_no_request(edge):
     for client in clients:
         client.join(timeout=20)
     assert [client.failures for client in clients] == [[] for _client in clients]
+
+
+def test_a_stop_waits_for_what_is_open_and_takes_nothing_new(edge):
+    """A request and a TCP connection go on to their end, and HAProxy ends with them."""
+    balancer = edge.balancers["lb-1"]
+    gateways = edge.gateways.values()
+    asked = sum(len(gateway.asked) for gateway in gateways)
+    request, tcp = balancer.connect(), socket.create_connection((balancer.address, balancer.tcp_port), timeout=10)
+    try:
+        assert tcp.recv(100).startswith(b"gateway-")
+        for gateway in gateways:
+            gateway.answers.clear()
+        request.request("GET", "/x")
+        balancer.until(lambda: sum(len(gateway.asked) for gateway in gateways) > asked)
+
+        balancer.drain()
+        for port in (balancer.port, balancer.redirect_port, balancer.tcp_port):
+            balancer.until(lambda port=port: refused(balancer.address, port))
+        tcp.sendall(b"still here")
+        assert tcp.recv(100) == b"still here"
+        assert balancer.process.poll() is None
+        for gateway in gateways:
+            gateway.answers.set()
+        answer = request.getresponse()
+        assert (answer.status, json.loads(answer.read())["path"], answer.getheader("connection")) == (
+            200,
+            "/x",
+            "close",
+        )
+        tcp.shutdown(socket.SHUT_WR)
+        assert tcp.recv(100) == b""
+        balancer.process.wait(timeout=5)
+    finally:
+        for gateway in gateways:
+            gateway.answers.set()
+        request.close()
+        tcp.close()
+        balancer.stop()
+        balancer.start()
+
+
+def refused(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_a_client_that_sends_too_much_is_refused_by_both(edge):

@@ -1,4 +1,4 @@
-"""playbooks/rolling_restart.yml for gateways, load balancers, sidecars, engines, workers and autoscalers, over roles that only note."""
+"""playbooks/rolling_restart.yml for gateways, Fabio, load balancers, sidecars, engines, workers and autoscalers, over roles that only note."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.integration.test_rolling_restart import SERVICE, in_turns, turns
 
 GROUPS = {
     "gateways": ["gw-1", "gw-2"],
+    "fabio": ["fabio-1", "fabio-2"],
     "load_balancers": ["lb-1", "lb-2"],
     "mesh": ["mesh-1"],
     "swarm_managers": ["manager-1", "manager-2", "manager-3"],
@@ -19,6 +20,7 @@ GROUPS = {
 # What each role's verify registers: lb-1 holds the address, manager-2 leads the Swarm, manager-1 decides on agents.
 HEALTH = {
     "envoy_gateway": {},
+    "fabio": {},
     "haproxy": {},
     "keepalived": {
         "__keepalived_everywhere": {
@@ -44,6 +46,7 @@ NAMES = {
 }
 ALL = {
     "gateways": turns(["envoy_gateway gw-1", "envoy_gateway gw-2"]),
+    "fabio": turns(["fabio fabio-1", "fabio fabio-2"]),
     "load_balancers": [["keepalived lb-2"], ["haproxy lb-2"], ["keepalived lb-1"], ["haproxy lb-1"]],
     "mesh": [["envoy mesh-1"]],
     "swarm": turns(["swarm manager-1", "swarm manager-3", "swarm agent-1", "swarm agent-2"], ["swarm manager-2"]),
@@ -94,8 +97,14 @@ def test_the_holder_of_the_address_keeps_it_when_the_other_is_lost(platform):
     assert platform.noted() == ["keepalived lb-2"]
 
 
+def test_a_fabio_that_does_not_come_back_is_the_last(platform):
+    assert platform.run(rolling_restart_component="fabio", lost="fabio-1").returncode != 0
+    assert platform.noted()[-1] == "fabio fabio-1"
+
+
 @pytest.mark.parametrize(
-    ("component", "unhealthy"), [("gateways", "gw-2"), ("load_balancers", "lb-1"), ("swarm", "manager-3")]
+    ("component", "unhealthy"),
+    [("gateways", "gw-2"), ("fabio", "fabio-1"), ("load_balancers", "lb-1"), ("swarm", "manager-3")],
 )
 def test_what_is_unhealthy_is_not_touched(platform, component, unhealthy):
     assert platform.run(rolling_restart_component=component, unhealthy=unhealthy).returncode != 0
@@ -108,12 +117,13 @@ def test_what_was_started_after_the_moment_is_left_alone(platform):
     new = moment + 5
     started = {
         "keepalived": new,
+        "fabio": new,
         "haproxy": new,
         "celery-worker@inference": new,
         "docker": new,
         "sutazai-autoscaler": new,
     }
-    for component in ("load_balancers", "workers", "swarm", "autoscaler"):
+    for component in ("fabio", "load_balancers", "workers", "swarm", "autoscaler"):
         done = platform.run(started, rolling_restart_component=component, rolling_restart_before=int(moment))
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr
         # One at a time, in whichever order their answers came: no worker leads the others.

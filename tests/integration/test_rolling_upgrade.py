@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.noting_roles import Platform
+from tests.integration.noting_roles import rolling_upgrade
 
 GROUPS = {
     "consul_servers": ["consul-1", "consul-2", "consul-3"],
@@ -22,63 +22,13 @@ HEALTH = {
 }
 COMPONENTS = {"patroni": "postgresql", "pgbouncer": "postgresql"}
 DEFAULTS = {"consul": {"consul_servers": "{{ groups['consul_servers'] }}", "consul_restart_alone": True}}
-# What the test says is on the host; an upgrade that was noted is seen afterwards, as on a real one.
-INFO = """
-import json, os
-from ansible.module_utils.basic import AnsibleModule
-
-module = AnsibleModule(argument_spec={"role": {}, "host": {}, "component": {}}, supports_check_mode=True)
-role, host = module.params["role"], module.params["host"]
-with open(os.environ["STATE"]) as file:
-    state = {**{"from": "1.0-1", "to": "1.0-1", "active": True, "restart_due": False}, **json.load(file).get(f"{role} {host}", {})}
-with open(os.environ["LOG"]) as file:
-    if f"{role} {host}" in file.read().splitlines():
-        state.update({"from": state["to"], "active": True, "restart_due": False})
-changes = [{"name": role, "from": state["from"], "to": state["to"]}] if state["from"] != state["to"] else []
-module.exit_json(
-    changed=False, component=module.params["component"], unit=role, active=state["active"], installed=state["from"],
-    running=state["from"], wanted=state["to"], changes=changes, also=[], removed=state.get("removed", []), held=[],
-    targets=[f"{role}={state['to']}"] if changes and role != "consul" else [], restart_due=state["restart_due"],
-    upgrade_due=bool(changes), due=bool(changes) or state["restart_due"] or not state["active"],
-)
-"""
-DOWNLOAD = """
-import os
-from ansible.module_utils.basic import AnsibleModule
-
-module = AnsibleModule(argument_spec={"name": {"type": "list"}, "state": {}}, supports_check_mode=True)
-with open(os.environ["LOG"], "a") as file:
-    file.write(f"download {module.params['name'][0]}\\n")
-if "unavailable" in module.params["name"][0]:
-    module.fail_json(msg="it can't be had")
-module.exit_json(changed=True)
-"""
 
 
 @pytest.fixture
 def platform(tmp_path):
-    platform = Platform(
-        tmp_path,
-        "rolling_upgrade",
-        GROUPS,
-        {"upgrade_info": INFO, "package_upgrade": DOWNLOAD},
-        parts=("plugins/filter", "plugins/module_utils"),
-    )
-    for role, health in HEALTH.items():
-        look = {
-            "role": role,
-            "host": "{{ inventory_hostname }}",
-            "component": COMPONENTS.get(role, role),
-        }
+    platform = rolling_upgrade(tmp_path, GROUPS, HEALTH, COMPONENTS)
+    for role in HEALTH:
         tasks = {
-            "verify": platform.verify(health),
-            "upgrade_plan": [
-                {"name": "Look", "sutazai.platform.upgrade_info": look, "register": f"__{role}_upgrade"},
-            ],
-            "upgrade": [
-                {"name": "Fail", "ansible.builtin.fail": {}, "when": "inventory_hostname in lost | default([])"},
-                platform.note(f"{role} {{{{ inventory_hostname }}}}"),
-            ],
             "upgrade_stage": [platform.note("stage {{ inventory_hostname }}")],
             "rebalance": [platform.note("rebalance")],
             "feature_flags": [{**platform.note("flags"), "run_once": True}],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.noting_roles import Platform
-from tests.integration.test_rolling_upgrade import DOWNLOAD, INFO
+from tests.integration.noting_roles import rolling_upgrade
 
 GROUPS = {
     "load_balancers": ["lb-1", "lb-2"],
@@ -26,26 +25,8 @@ COMPONENTS = {"keepalived": "load_balancers", "haproxy": "load_balancers", "dock
 
 @pytest.fixture
 def platform(tmp_path):
-    made = Platform(
-        tmp_path,
-        "rolling_upgrade",
-        GROUPS,
-        {"upgrade_info": INFO, "package_upgrade": DOWNLOAD},
-        parts=("plugins/filter", "plugins/module_utils"),
-    )
-    for role, health in HEALTH.items():
-        look = {"role": role, "host": "{{ inventory_hostname }}", "component": COMPONENTS.get(role, role)}
-        upgraded = "docker" if role == "swarm" else role  # an engine is upgraded through the Swarm's role
-        tasks = {
-            "verify": made.verify(health),
-            "upgrade_plan": [
-                {"name": "Look", "sutazai.platform.upgrade_info": look, "register": f"__{role}_upgrade"},
-            ],
-            "upgrade": [made.note(f"{upgraded} {{{{ inventory_hostname }}}}")],
-        }
-        for name, content in tasks.items():
-            made.write(f"roles/{role}/tasks/{name}.yml", content)
-    return made
+    # An engine is upgraded through the Swarm's role.
+    return rolling_upgrade(tmp_path, GROUPS, HEALTH, COMPONENTS, noted_as={"swarm": "docker"})
 
 
 def due(role, *hosts):

@@ -13,8 +13,11 @@ GROUPS = {
     "rabbitmq": ["rabbitmq-1"],
     "redis": ["redis-1", "redis-2"],
     "postgresql": ["pg-1", "pg-2"],
+    "swarm_managers": ["manager-1"],
+    "agents": ["agent-1", "agent-2"],
+    "flower": ["manager-1"],
 }
-HOSTS = [host for hosts in GROUPS.values() for host in hosts]
+HOSTS = list(dict.fromkeys(host for hosts in GROUPS.values() for host in hosts))
 ENTRIES = {
     "consul": ["rotate_gossip_key", "rotate_tokens", "restart"],
     "rabbitmq": ["rotate", "register"],
@@ -22,6 +25,9 @@ ENTRIES = {
     "patroni": ["rotate", "rotate_reload", "rotate_token"],
     "pgbouncer": ["rotate", "rotate_reload", "register"],
     "pki": ["rotate_authority", "rotate_trust", "rotate"],
+    "celery": ["rotate_accept", "rotate"],
+    "flower": ["rotate_accept", "rotate"],
+    "autoscaler": ["rotate"],
 }
 # An agent is older than the authorities on the database's hosts that the test names.
 SERVICE = """
@@ -77,6 +83,30 @@ def test_every_redis_node_accepts_before_the_first_one_signs_in(platform):
         "redis rotate redis-1",
         "redis rotate redis-2",
     ]
+
+
+def test_the_brokers_clients_know_new_passwords_before_it_does_and_former_ones_until_it_does(platform):
+    done = platform.run(rotate_secrets_component="rabbitmq")
+    assert done.returncode == 0, done.stdout + done.stderr
+    noted = platform.noted()
+    assert sorted(noted[:3]) == [
+        "celery rotate_accept agent-1",
+        "celery rotate_accept agent-2",
+        "flower rotate_accept manager-1",
+    ]
+    assert noted[3] == "rabbitmq rotate rabbitmq-1"
+    assert sorted(noted[4:]) == [
+        "autoscaler rotate manager-1",
+        "celery rotate agent-1",
+        "celery rotate agent-2",
+        "flower rotate manager-1",
+    ]
+
+
+def test_the_broker_keeps_its_passwords_while_one_of_its_clients_cannot_be_told(platform):
+    platform.write("roles/flower/tasks/rotate_accept.yml", [{"name": "Fail", "ansible.builtin.fail": {}}])
+    assert platform.run(rotate_secrets_component="rabbitmq").returncode != 0
+    assert "rabbitmq rotate rabbitmq-1" not in platform.noted()
 
 
 def test_postgresqls_leader_is_the_last_to_reload(platform):

@@ -9,8 +9,9 @@ import pytest
 from tests.integration.noting_roles import Platform
 
 STAYING = {"swarm_managers": ["m-1", "m-2", "m-3"], "agents": ["a-1", "m-4"]}
-# m-4 was a manager and stays as an agent; m-5 and a-2 go.
-LEAVING = {"swarm_managers_removed": ["m-4", "m-5"], "agents_removed": ["a-2"]}
+# m-4 was a manager and stays as an agent; m-1 was an agent, too; m-5 and a-2 go. f-1 had Flower and stays a host.
+LEAVING = {"swarm_managers_removed": ["m-4", "m-5"], "agents_removed": ["a-2", "m-1"], "flower_removed": ["f-1"]}
+STAY_AS_WELL = {"flower": ["m-2"]}
 
 
 def platform_of(directory, groups):
@@ -20,21 +21,30 @@ def platform_of(directory, groups):
     made.write("roles/swarm/tasks/leave.yml", [made.note("leave {{ inventory_hostname }}")])
     made.write("roles/swarm/tasks/main.yml", [made.note("join {{ inventory_hostname }}")])
     made.write("roles/swarm/tasks/verify.yml", [])
-    for role in ("docker", "runtime", "registrar", "agent"):
+    for role in ("docker", "runtime", "registrar", "agent", "autoscaler", "flower"):
         made.write(f"roles/{role}/tasks/main.yml", [])
-    for role in ("registrar", "agent"):
+    made.write("roles/celery/tasks/main.yml", [made.note("work {{ inventory_hostname }}")])
+    for role in ("registrar", "agent", "runtime", "celery", "autoscaler", "flower"):
         made.write(f"roles/{role}/tasks/verify.yml", [])
+    for role in ("registrar", "celery", "autoscaler", "flower"):
+        made.write(f"roles/{role}/tasks/retire.yml", [made.note(f"retire {role} {{{{ inventory_hostname }}}}")])
     made.write("roles/docker/vars/main.yml", {"__docker_service": {"restart_needed": False}})
+    made.write("roles/celery/vars/main.yml", {"__celery_service": {"results": []}})
     return made
 
 
 @pytest.fixture
 def platform(tmp_path):
-    return platform_of(tmp_path, {**STAYING, **LEAVING})
+    return platform_of(tmp_path, {**STAYING, **LEAVING, **STAY_AS_WELL})
 
 
 def left(platform):
-    return [line for line in platform.noted() if not line.startswith("join")]
+    """What concerns the Swarm's nodes."""
+    return [line for line in platform.noted() if line.startswith(("remove", "leave", "forget"))]
+
+
+def retired(platform, role):
+    return sorted(line.split()[-1] for line in platform.noted() if line.startswith(f"retire {role} "))
 
 
 def test_work_is_taken_away_before_hosts_leave_and_they_are_forgotten_after(platform):
@@ -55,10 +65,30 @@ def test_a_host_that_is_gone_is_forgotten_unasked(platform):
     assert left(platform) == ["remove", "leave a-2", "forget"]
 
 
+def test_what_works_on_a_host_ends_where_it_is_in_the_group_no_more(platform):
+    done = platform.run()
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    assert {role: retired(platform, role) for role in ("celery", "flower", "autoscaler", "registrar")} == {
+        "celery": ["a-2", "m-1"],
+        "flower": ["f-1"],
+        "autoscaler": ["a-2", "m-5"],
+        "registrar": ["a-2", "m-5"],
+    }
+
+
+def test_the_others_take_over_before_workers_end_and_the_registrar_sees_the_containers_end(platform):
+    done = platform.run()
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    log = platform.noted()
+    where = {line: number for number, line in enumerate(log)}
+    assert max(where["work a-1"], where["work m-4"]) < where["remove"] < where["retire celery a-2"]
+    assert where["retire autoscaler m-5"] < where["leave m-5"] < where["retire registrar m-5"] < where["forget"]
+
+
 def test_a_refusal_ends_the_run_before_anybody_leaves(platform):
     platform.write("roles/swarm/tasks/remove.yml", [{"name": "Refuse", "ansible.builtin.fail": {"msg": "no majority"}}])
     assert platform.run().returncode != 0
-    assert left(platform) == []
+    assert [line for line in platform.noted() if not line.startswith(("join", "work"))] == []
 
 
 def test_where_nobody_leaves_nobody_is_asked(tmp_path):

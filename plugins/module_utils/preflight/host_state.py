@@ -6,9 +6,14 @@ Every path is taken below `root`, so that tests can lay out a host in a director
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
+import socket
+import ssl
+import struct
 import subprocess
+import time
 
 from ansible_collections.sutazai.platform.plugins.module_utils.host import memory_bytes, text
 from ansible_collections.sutazai.platform.plugins.module_utils.patroni_host import data_directory
@@ -167,3 +172,79 @@ def postgresql(data: str, configuration: str, root: str = "/") -> dict:
         match = re.search(r"^scope:\s*['\"]?([\w.-]+)", text(file), re.MULTILINE)
         scope = match.group(1) if match else scope
     return {"clusters": clusters, "scope": scope}
+
+
+ETHERNET_ARP, PROBE, REPLY = 0x0806, 1, 2
+ARP = struct.Struct("!HHBBH6s4s6s4s")
+
+
+def virtual_address(address: str) -> dict[str, str]:
+    """Who has an address that is to move between hosts: the hardware address that answers for it, and this host's own.
+
+    They are the same where this host holds it; nobody answers for one that is free, or not on a network of this host.
+    """
+    for interface in _ip("address", "show", "to", address):
+        own = _hardware(interface["ifname"])
+        return {"answers": own, "own": own}
+    for route in _ip("route", "get", address):
+        if "gateway" not in route and ":" not in address:
+            return {"answers": _asked(route["dev"], address), "own": _hardware(route["dev"])}
+    return {"answers": "", "own": ""}
+
+
+def _hardware(interface: str) -> str:
+    return next((link.get("address", "") for link in _ip("link", "show", interface)), "")
+
+
+def _ip(*arguments: str) -> list[dict]:
+    done = subprocess.run(["ip", "-json", *arguments], capture_output=True, text=True, check=False)
+    return [entry for entry in json.loads(done.stdout or "[]") if entry] if done.returncode == 0 else []
+
+
+def _asked(interface: str, address: str, attempts: int = 2, seconds: float = 1.0) -> str:
+    """As a host asks before it takes an address (RFC 5227): with no address of its own, so that nobody learns anything wrong."""
+    wanted = socket.inet_aton(address)
+    try:
+        sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP))
+    except OSError:  # a container that may not, or a system without packets
+        return ""
+    with sender:
+        sender.bind((interface, ETHERNET_ARP))
+        own = sender.getsockname()[4]
+        if len(own) != 6:
+            return ""
+        probe = ARP.pack(1, 0x0800, 6, 4, PROBE, own, bytes(4), bytes(6), wanted)
+        for _attempt in range(attempts):
+            sender.send(b"\xff" * 6 + own + struct.pack("!H", ETHERNET_ARP) + probe)
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 0:
+                sender.settimeout(left)
+                try:
+                    frame = sender.recv(2048)
+                except TimeoutError:
+                    break
+                if len(frame) >= 14 + ARP.size:
+                    fields = ARP.unpack_from(frame, 14)
+                    if fields[4] == REPLY and fields[6] == wanted:
+                        return fields[5].hex(":")
+    return ""
+
+
+def certificate(certificate: str, key: str) -> str:
+    """What is wrong with a certificate and its key, in words that follow `it`; empty if nothing is, or if one of them isn't there yet."""
+    if not (os.path.isfile(certificate) and os.path.isfile(key)):
+        return ""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"isn't that of the key {key}"
+        return f"or its key {key} can't be read: {error.reason or error}"
+    # The only way in the standard library to read one that isn't a connection's.
+    fields = ssl._ssl._test_decode_cert(certificate)  # type: ignore[attr-defined]
+    now = time.time()
+    if now > ssl.cert_time_to_seconds(fields["notAfter"]):
+        return f"has expired on {fields['notAfter']}"
+    if now < ssl.cert_time_to_seconds(fields["notBefore"]):
+        return f"isn't valid before {fields['notBefore']}"
+    return ""

@@ -242,7 +242,19 @@ def postgresql(name: str, plan: Plan, state: State) -> list[Problem]:
     return problems
 
 
-HOST_RULES = (release, memory, disk, ports, consul, rabbitmq, redis, postgresql)
+def certificates(name: str, plan: Plan, state: State) -> list[Problem]:
+    given = plan["look"].get("certificates", {})
+    return [
+        Problem(
+            f"The certificate {given[variable]['certificate']} on {name} {wrong}.",
+            f"host {name}, variable {variable}",
+            f"Bring a valid certificate and the key that belongs to it there, or remove {variable} to use the platform's own.",
+        )
+        for variable, wrong in state.get("certificates", {}).items()
+    ]
+
+
+HOST_RULES = (release, memory, disk, ports, certificates, consul, rabbitmq, redis, postgresql)
 
 
 def system_identifiers(plans: dict[str, Plan], states: dict[str, State]) -> list[Problem]:
@@ -266,6 +278,25 @@ def system_identifiers(plans: dict[str, Plan], states: dict[str, State]) -> list
             "(patronictl reinit).",
         )
     ]
+
+
+def strangers(plans: dict[str, Plan], states: dict[str, State]) -> list[Problem]:
+    """Somebody else at the virtual address. Who of the members holds it is known only if all of them were looked at."""
+    members = [name for name, plan in plans.items() if "virtual_address" in plan["look"]]
+    looks = {name: states[name].get("virtual_address") for name in members if name in states}
+    if len(looks) < len(members) or not all(looks.values()):
+        return []
+    ours = {look["own"] for look in looks.values()}
+    return [
+        Problem(
+            f"The virtual address {plans[name]['look']['virtual_address']} already answers on the network of {name}: "
+            f"{look['answers']} has it, no load balancer. Two hosts with one address lose each other's connections.",
+            f"host {name}; variable keepalived_virtual_address, by default platform_vip",
+            "Free the address, or set another.",
+        )
+        for name, look in looks.items()
+        if look["answers"] and look["answers"] not in ours
+    ][:1]
 
 
 def clocks(clock: dict[str, dict[str, float] | None], limit: float) -> list[Problem]:
@@ -337,6 +368,7 @@ def check(
         for rule in HOST_RULES:
             found += rule(name, plans[name], states[name])
     found += system_identifiers(plans, states)
+    found += strangers(plans, states)
     found += clocks(clock, limit)
     found = merged(found)
     return [problem for problem in found if not problem.warning], [problem for problem in found if problem.warning]

@@ -129,10 +129,25 @@ def _private(inventory: Inventory, role: str, name: str, default: str) -> str:
     return str(value) if isinstance(value, str) and "{{" not in value else default
 
 
+def given_certificates(host: Host) -> dict[str, dict[str, str]]:
+    """Those of the host's roles that the inventory names. The platform's own are renewed by `pki` before anybody reads them."""
+    own = str(host.get("platform_tls_cert_file") or "")
+    found = {}
+    for name, value in host.values.items():
+        if name.endswith("_tls_cert_file") and name.startswith(host.roles) and value and str(value) != own:
+            # HAProxy finds the key beside the certificate.
+            beside = str(value).rpartition(".")[0] + ".key"
+            key = host.values.get(name.replace("_cert_file", "_key_file")) or beside
+            found[name] = {"certificate": str(value), "key": str(key)}
+    return found
+
+
 def plan(inventory: Inventory, host: Host) -> dict[str, Any]:
     """Everything that the host is compared with; plain data."""
-    look: dict[str, Any] = {}
+    look: dict[str, Any] = {"certificates": given_certificates(host)}
     expect: dict[str, Any] = {}
+    if "keepalived" in host.roles and (address := host.get("keepalived_virtual_address") or host.get("platform_vip")):
+        look["virtual_address"] = str(address)
     if "consul" in host.roles:
         look["consul"] = {
             "data": _private(inventory, "consul", "__consul_data", "/var/lib/consul"),

@@ -133,4 +133,61 @@ def address_pools(inventory: Inventory) -> list[Problem]:
     return []
 
 
-RULES = (alone, balanced_gateways, swarm_managers, idle_agents, crowded_agents, address_pools)
+def router_ids(inventory: Inventory) -> list[Problem]:
+    """By it the members know each other's advertisements, and those of others on the network."""
+    name, taken = "keepalived_virtual_router_id", "keepalived_taken_router_ids"
+    hosts = [host for host in inventory.members("load_balancers") if str(host.get(name)).isdigit()]
+    ids = {host.name: int(host.get(name)) for host in hosts}
+    problems = []
+    if len(set(ids.values())) > 1:
+        shown = name_list(f"{host} has {number}" for host, number in ids.items())
+        problems.append(
+            Problem(
+                f"The load balancers have different virtual router ids ({shown}): each would hold the virtual address.",
+                hosts[0].where(name),
+                "Set it once, for the group load_balancers.",
+                tuple(ids),
+            )
+        )
+    for host in hosts:
+        number = ids[host.name]
+        others = host.get(taken) if isinstance(host.get(taken), list) else []
+        if str(number) in {str(other) for other in others}:
+            problems.append(
+                Problem(
+                    f"The virtual router id {number} belongs to others on the network: two groups with one id disturb each other.",
+                    host.where(name, taken),
+                    "Give a number from 1 to 255 that nobody has.",
+                    (host.name,),
+                )
+            )
+        elif not 1 <= number <= 255:
+            problems.append(
+                Problem(
+                    f"The virtual router id {number} is out of range.",
+                    host.where(name),
+                    "Give a number from 1 to 255 that nobody else on the network has.",
+                    (host.name,),
+                )
+            )
+    return problems
+
+
+def edge_rates(inventory: Inventory) -> list[Problem]:
+    """Of each client, and of each API key, by the load balancers."""
+    return [
+        Problem(
+            f"A rate limit of {host.get(name)} would refuse every request.",
+            host.where(name),
+            "Give the requests that are allowed in a second; haproxy_rate_limits_enabled: false has no limit.",
+            (host.name,),
+        )
+        for host in inventory.members("load_balancers")
+        for name in ("haproxy_client_requests_per_second", "haproxy_key_requests_per_second")
+        if host.get("haproxy_rate_limits_enabled", True)
+        and str(host.get(name, 1)).lstrip("-").isdigit()
+        and int(host.get(name, 1)) <= 0
+    ]
+
+
+RULES = (alone, balanced_gateways, swarm_managers, idle_agents, crowded_agents, address_pools, router_ids, edge_rates)

@@ -387,6 +387,8 @@ def tls_pairs(inventory: Inventory) -> list[Problem]:
             if any(host.values.get(other) for other in names):
                 continue
             known = {option for spec in inventory.roles.values() for option in spec.names} | set(PLATFORM_VARIABLES)
+            if name in known and not any(other in known for other in names):
+                continue  # HAProxy's key is beside the certificate
             if kind in ("key", "private_key") and not any(other in known for other in names):
                 continue  # a key on its own, such as an SSH key
             other = next((candidate for candidate in names if candidate in known), names[0])

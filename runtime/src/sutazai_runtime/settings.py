@@ -79,7 +79,11 @@ class InferenceSettings(Settings):
 
 
 def read_secret(path: Path | None, setting: str) -> str:
-    """The first line. A secret that anyone on the host may read is refused: it isn't one."""
+    return read_secrets(path, setting)[0]
+
+
+def read_secrets(path: Path | None, setting: str) -> list[str]:
+    """The secret is the first line; the others are those before it. One that anyone on the host may read is refused: it isn't a secret."""
     if path is None:
         raise CannotStart(f"{setting} isn't set: name the file that holds the secret")
     try:
@@ -91,7 +95,7 @@ def read_secret(path: Path | None, setting: str) -> str:
     lines = text.splitlines()
     if not lines or not lines[0].strip():
         raise CannotStart(f"{path} ({setting}) is empty: write the secret into its first line")
-    return lines[0].strip()
+    return [line.strip() for line in lines if line.strip()]
 
 
 def host_and_port(address: str, setting: str) -> tuple[str, int]:

@@ -1,8 +1,7 @@
-"""The agent by gRPC: the standard health service, and Tasks (tasks.proto). And how a client balances over all agents."""
+"""The agent by gRPC: the standard health service, and Tasks (tasks.proto)."""
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Any
 
@@ -89,33 +88,3 @@ class Rpc:
 
     async def stop(self, seconds: float) -> None:
         await self.server.stop(seconds)
-
-
-def balanced(target: str) -> grpc.aio.Channel:
-    """A channel over all agents that a name has, `dns:///ai-agent-grpc.service.consul:9090`: one call to each in turn, to those whose health
-    service says that they serve. When one goes, the name is asked again, at most every second."""
-    service_config = {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "healthCheckConfig": {"serviceName": SERVICE},
-        "methodConfig": [
-            {
-                "name": [{"service": SERVICE}],
-                # Repeating a task is safe with its task_id; an agent that isn't reached or is overloaded hasn't taken it.
-                "retryPolicy": {
-                    "maxAttempts": 3,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "0.5s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ],
-    }
-    return grpc.aio.insecure_channel(
-        target,
-        options=[
-            ("grpc.service_config", json.dumps(service_config)),
-            ("grpc.dns_min_time_between_resolutions_ms", 1000),
-            ("grpc.enable_retries", 1),
-        ],
-    )

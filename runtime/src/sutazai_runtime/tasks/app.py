@@ -14,6 +14,7 @@ from celery import Celery
 from kombu.entity import Exchange, Queue
 
 from sutazai_runtime.settings import BrokerSettings, CannotStart, host_and_port, read_secret
+from sutazai_runtime.tasks import transport
 from sutazai_runtime.tasks.routing import EXCHANGE, TaskSettings, checked, destination, unrouted
 
 # Between the warning, which a task can answer, and the end of its process.
@@ -34,11 +35,10 @@ class CannotPublish(Exception):
 
 
 def broker_urls(settings: BrokerSettings) -> list[str]:
-    """One for each node: when one is gone, the next is tried."""
-    password = read_secret(settings.password_file, "SUTAZAI_RABBITMQ_PASSWORD_FILE")
-    user, secret, vhost = (urllib.parse.quote(text, safe="") for text in (settings.username, password, settings.vhost))
+    """One for each node: when one is gone, the next is tried. Without the password (transport.py)."""
+    user, vhost = (urllib.parse.quote(text, safe="") for text in (settings.username, settings.vhost))
     addresses = [host_and_port(node, "SUTAZAI_RABBITMQ_NODES") for node in settings.nodes]
-    return [f"amqp://{user}:{secret}@{host}:{port}/{vhost}" for host, port in addresses]
+    return [f"amqp://{user}@{host}:{port}/{vhost}" for host, port in addresses]
 
 
 def configuration(settings: TaskSettings) -> dict[str, Any]:
@@ -104,11 +104,17 @@ def configuration(settings: TaskSettings) -> dict[str, Any]:
 
 
 def create_app(settings: TaskSettings, broker: BrokerSettings) -> Celery:
+    read_secret(broker.password_file, "SUTAZAI_RABBITMQ_PASSWORD_FILE")  # said now rather than by the first connection
+    transport.use()
     app = Celery("sutazai", set_as_current=False, include=settings.include)
     app.conf.update(configuration(settings))
     urls = broker_urls(broker)
     # Each process starts at another node: not all connections lie with the first.
     app.conf.broker_url = random.sample(urls, len(urls))
+    app.conf.broker_transport_options = {
+        **app.conf.broker_transport_options,
+        transport.OPTION: str(broker.password_file),
+    }
     if broker.tls:
         app.conf.broker_use_ssl = {
             "ca_certs": str(broker.ca_file),

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
 import struct
 
 from ansible_collections.sutazai.platform.plugins.module_utils.preflight import host_state
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 
 def lay(root, files):
@@ -138,3 +143,28 @@ def test_postgresql(tmp_path):
         "clusters": [{"path": "/var/lib/postgresql/17/main", "version": "17", "identifier": "7301", "patroni": True}],
         "scope": "postgresql",
     }
+
+
+def pair(directory, name, days, key=None):
+    """A certificate that began ten days ago and is good for so many, and its key."""
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=10)
+    made = x509.CertificateBuilder(
+        subject, subject, key.public_key(), 1, begin, begin + datetime.timedelta(days=days)
+    ).sign(key, hashes.SHA256())
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    lay(directory, {f"{name}.crt": made.public_bytes(serialization.Encoding.PEM), f"{name}.key": secret})
+    return str(directory / f"{name}.crt"), str(directory / f"{name}.key")
+
+
+def test_a_certificate_is_compared_with_its_key_and_the_day(tmp_path):
+    good, key = pair(tmp_path, "good", 20)
+    expired = pair(tmp_path, "expired", 5)
+    assert host_state.certificate(good, key) == ""
+    assert host_state.certificate(good, expired[1]) == f"isn't that of the key {expired[1]}"
+    assert host_state.certificate(*expired).startswith("has expired on ")
+    assert host_state.certificate(key, key).startswith(f"or its key {key} can't be read: ")
+    assert host_state.certificate(str(tmp_path / "later.crt"), key) == ""

@@ -7,6 +7,8 @@ import copy
 import pytest
 from ansible_collections.sutazai.platform.plugins.module_utils.preflight import clock
 from ansible_collections.sutazai.platform.plugins.module_utils.preflight.hosts import check
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight.model import Host
+from ansible_collections.sutazai.platform.plugins.module_utils.preflight.plan import given_certificates
 
 MEMBERS = {
     "db-1": "10.20.0.41",
@@ -22,6 +24,7 @@ LOOK = {
     "rabbitmq": {"home": "/var/lib/rabbitmq"},
     "redis": {"data": "/var/lib/redis"},
     "postgresql": {"data": "/var/lib/postgresql", "configuration": "/etc/patroni"},
+    "certificates": {"redis_tls_cert_file": {"certificate": "/srv/redis.crt", "key": "/srv/redis.key"}},
 }
 EXPECT = {
     "rabbitmq": {"version": "", "nodes": ["rabbit@rabbitmq-1", "rabbit@rabbitmq-2"], "leaving": [], "mirroring": []},
@@ -112,6 +115,24 @@ CASES = [
         ("state", "listeners"),
         {"5432": "nginx nginx: master process"},
         ("Port 5432 of db-1, which postgresql needs, is held by nginx", "preflight_accept_ports"),
+    ),
+    (
+        "a certificate that isn't that of its key",
+        "redis-1",
+        ("state", "certificates"),
+        {"redis_tls_cert_file": "isn't that of the key /srv/redis.key"},
+        (
+            "The certificate /srv/redis.crt on redis-1 isn't that of the key /srv/redis.key.",
+            "host redis-1, variable redis_tls_cert_file",
+            "or remove redis_tls_cert_file to use the platform's own",
+        ),
+    ),
+    (
+        "a certificate that has expired",
+        "redis-1",
+        ("state", "certificates"),
+        {"redis_tls_cert_file": "has expired on Nov 24 10:00:00 2026 GMT"},
+        ("The certificate /srv/redis.crt on redis-1 has expired on Nov 24", "Bring a valid certificate and the key"),
     ),
     (
         "clock skew between hosts",
@@ -315,6 +336,38 @@ def test_an_unfit_host_is_refused(case):
         assert phrase in text
 
 
+STRANGER = "02:42:0a:00:00:63"
+
+
+def load_balancers(answers: str) -> tuple[dict, dict]:
+    """Two hosts that are to hold an address; what answers for it, as both see it."""
+    plans, results = platform()
+    for name in ("db-1", "db-2"):
+        plans[name]["look"] = {**LOOK, "virtual_address": "10.20.0.9"}
+        results[name]["state"]["virtual_address"] = {"answers": answers, "own": f"02:42:0a:00:00:4{name[-1]}"}
+    return plans, results
+
+
+def test_a_virtual_address_that_answers_is_refused():
+    problems, _warnings = check(*load_balancers(STRANGER), MEMBERS, 2.0)
+    assert [problem.what for problem in problems] == [
+        f"The virtual address 10.20.0.9 already answers on the network of db-1: {STRANGER} has it, no load balancer. "
+        "Two hosts with one address lose each other's connections."
+    ]
+    assert "variable keepalived_virtual_address, by default platform_vip" in problems[0].where
+
+
+@pytest.mark.parametrize("answers", ["", "02:42:0a:00:00:41", "02:42:0a:00:00:42"])
+def test_a_virtual_address_that_is_free_or_a_load_balancers_is_right(answers):
+    assert check(*load_balancers(answers), MEMBERS, 2.0) == ([], [])
+
+
+def test_whose_it_is_is_not_judged_where_not_all_load_balancers_were_looked_at():
+    plans, results = load_balancers(STRANGER)
+    del results["db-2"]
+    assert check(plans, results, MEMBERS, 2.0) == ([], [])
+
+
 def test_databases_that_were_initialised_apart_are_refused():
     plans, results = platform()
     for name, identifier in (("db-1", "7301"), ("db-2", "7302")):
@@ -365,3 +418,17 @@ def test_a_quick_answer_narrows_a_slow_one():
     quick = clock.offset(110.0, 110.1, 110.1)
     assert clock.narrowed(slow, quick) == pytest.approx((0.0, 0.1))
     assert clock.narrowed((5.0, 6.0), (0.0, 1.0)) is None
+
+
+def test_certificates_that_were_given_are_looked_at_with_their_keys():
+    values = {
+        "haproxy_tls_cert_file": "/srv/edge.crt",
+        "redis_tls_cert_file": "/srv/redis.crt",
+        "redis_tls_key_file": "/srv/private/redis.key",
+        "rabbitmq_tls_cert_file": "/srv/other.crt",  # of a role that this host doesn't have
+        "platform_tls_cert_file": "/etc/sutazai/pki/host.crt",
+    }
+    assert given_certificates(Host("lb-1", roles=("haproxy", "redis"), values=values)) == {
+        "haproxy_tls_cert_file": {"certificate": "/srv/edge.crt", "key": "/srv/edge.key"},
+        "redis_tls_cert_file": {"certificate": "/srv/redis.crt", "key": "/srv/private/redis.key"},
+    }

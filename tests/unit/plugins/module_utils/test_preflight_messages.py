@@ -220,6 +220,19 @@ OF_THE_REGISTRY = {
 }
 
 
+def load_balancers(**variables) -> Callable[[Files], None]:
+    """Two of them, before two gateways."""
+    return both(
+        gateways(gateway_routes=ROUTES),
+        add("load_balancers", lb_1="10.20.0.75", lb_2="10.20.0.76"),
+        put(**{"platform_vip": "10.20.0.70", **variables}),
+    )
+
+
+def lb_1(**variables) -> Callable[[Files], None]:
+    return lambda files: files.groups["load_balancers"]["lb-1"].update(variables)
+
+
 def also(group: str, *names: str) -> Callable[[Files], None]:
     """Hosts that are in this group, too."""
     return lambda files: files.groups.setdefault(group, {}).update(dict.fromkeys(names))
@@ -523,6 +536,38 @@ CASES = [
         ),
     ),
     Case(
+        "load balancers with different virtual router ids",
+        both(load_balancers(), lb_1(keepalived_virtual_router_id=52)),
+        (
+            "The load balancers have different virtual router ids (lb-1 has 52, lb-2 has 51): each would hold the virtual address.",
+            "variable keepalived_virtual_router_id (hosts.yml:",
+            "Set it once, for the group load_balancers",
+        ),
+    ),
+    Case(
+        "a virtual router id that others have",
+        load_balancers(keepalived_virtual_router_id=7, keepalived_taken_router_ids=[7, 12]),
+        (
+            "The virtual router id 7 belongs to others on the network",
+            "keepalived_virtual_router_id (group_vars/all/main.yml:",
+            "Give a number from 1 to 255 that nobody has",
+        ),
+    ),
+    Case(
+        "a virtual router id out of range",
+        load_balancers(keepalived_virtual_router_id=256),
+        ("The virtual router id 256 is out of range.", "variable keepalived_virtual_router_id", "from 1 to 255"),
+    ),
+    Case(
+        "a rate limit of 0 at the edge",
+        load_balancers(haproxy_key_requests_per_second=0),
+        (
+            "A rate limit of 0 would refuse every request.",
+            "variable haproxy_key_requests_per_second (group_vars/all/main.yml:",
+            "haproxy_rate_limits_enabled: false has no limit",
+        ),
+    ),
+    Case(
         "load balancers without gateways",
         both(add("load_balancers", lb_1="10.20.0.75", lb_2="10.20.0.76"), put(platform_vip="10.20.0.70")),
         (
@@ -800,6 +845,13 @@ def test_sound_swarms_pass(change, tmp_path):
 def test_gateways_with_routes_pass(tmp_path):
     files = sound()
     gateways(gateway_routes=ROUTES)(files)
+    assert run(files, tmp_path) == ([], [])
+
+
+def test_load_balancers_with_a_certificate_of_their_own_pass(tmp_path):
+    """HAProxy's key is beside the certificate: no variable names it."""
+    files = sound()
+    load_balancers(haproxy_tls_cert_file="/etc/ssl/edge.crt")(files)
     assert run(files, tmp_path) == ([], [])
 
 

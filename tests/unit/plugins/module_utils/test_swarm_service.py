@@ -55,6 +55,18 @@ def test_what_the_engine_tells_again_is_no_difference():
     assert model.changes(spec(), told(spec())) == []
 
 
+@pytest.mark.parametrize(
+    ("more", "needing"),
+    [
+        ({}, []),
+        ({"endpoint_mode": "vip"}, ["endpoint_mode (vip)"]),
+        ({"ports": [{**GIVEN["ports"][0], "mode": "ingress"}]}, ["the mode of port 8080 (ingress)"]),
+    ],
+)
+def test_what_needs_ipvs_is_told(more, needing):
+    assert model.needing_ipvs({**GIVEN, **more}) == needing
+
+
 def test_a_secret_that_is_not_there_yet_has_no_id_and_is_told_by_its_name():
     assert model.changes(spec(ids={"other": "x"}), told(spec())) == []
     other = model.specification(GIVEN, 3, {"redis": "ai-agent-redis-4567"}, {})
@@ -182,3 +194,15 @@ def test_only_its_own_files_that_nobody_needs_go():
     previous = spec(ids={"ai-agent-redis-0123": "previous"})
     assert model.unused(files, "ai-agent", [spec(), previous]) == ["old"]
     assert model.unused(files, "ai-agent", [None]) == ["id1", "old", "previous"]
+
+
+def test_settings_are_what_the_specification_was_made_from_whatever_the_engine_leaves_out():
+    wanted = spec(replicas=7, max_replicas_per_node=2, stop_grace_seconds=75)
+    for seen in (wanted, told(wanted)):
+        found = model.settings(seen)
+        assert (found["replicas"], found["max_replicas_per_node"], found["stop_grace_seconds"]) == (7, 2, 75)
+        assert found["constraints"] == GIVEN["constraints"]
+        assert found["limits"] == {"cpus": 0.5, "memory_bytes": 2**30}
+        assert found["reservations"] == {"cpus": 0, "memory_bytes": 0}
+        for part in ("restart_policy", "update", "rollback"):
+            assert found[part] == {name: GIVEN[part][name] for name in found[part]}

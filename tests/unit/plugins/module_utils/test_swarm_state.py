@@ -204,8 +204,3 @@ def test_who_may_go_leaves_a_majority(reachable, leaving):
 def test_pools_that_overlap_the_hosts_network_are_refused():
     assert "overlaps 10.0.0.0/24" in model.pool_problems(["10.0.0.0/8"], 24, "10.0.0.0/24")[0]
     assert model.pool_problems(["172.24.0.0/14"], 24, "10.0.0.0/24") == []
-
-
-def test_without_ipvs_services_are_reached_by_dns_and_host_ports():
-    assert model.endpoint_modes(False) == {"endpoint": "dnsrr", "publish": "host"}
-    assert model.endpoint_modes(True) == {"endpoint": "vip", "publish": "ingress"}
