@@ -63,7 +63,7 @@ def test_the_defaults_pass():
         ({"agent_replicas": 51}, "agent_replicas (51) has to be from"),
         ({"agent_stop_grace_seconds": 60}, "would be killed in the midst of it"),
         ({"agent_image_artifact_sha256": ""}, "agent_image_artifact_sha256 (empty) has to be the SHA-256"),
-        ({"agent_image_source": "registry"}, "has to name the registry, and the image with its tag or digest"),
+        ({"agent_image_source": "registry"}, "agent_registry_password has to be set"),
         ({"agent_redis_password": ""}, "agent_rabbitmq_password and agent_redis_password have to be set"),
         ({"agent_redis_nodes": []}, "put hosts into the groups rabbitmq and redis, or set agent_execution to local"),
     ],
