@@ -86,10 +86,6 @@ def wait(lab: Lab, replicas: int) -> float:
     return time.monotonic() - began
 
 
-def nodes(lab: Lab) -> list[str]:
-    return sorted(name for name in lab.addresses if name.rpartition("-")[0] in ("manager", "agent"))
-
-
 def build() -> float:
     """The image, from the archive of the runtime package: a Debian, a virtual environment, one file."""
     with tempfile.TemporaryDirectory() as directory:
@@ -103,7 +99,7 @@ def build() -> float:
 def from_nothing(lab: Lab) -> dict[str, object]:
     """No service, and its image on no node: what playbooks/agents.yml needs until the first of its agents is healthy."""
     lab.run(MANAGER, "docker service rm ai-agent")
-    for node in nodes(lab):
+    for node in lab.called("manager", "agent"):
         still = "docker ps --quiet --filter label=sutazai.service=ai-agent"
         lab.run(
             node,

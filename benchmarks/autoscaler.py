@@ -86,7 +86,7 @@ def workers(lab: Lab, verb: str) -> None:
 def decisions(lab: Lab, since: float) -> list[dict]:
     """Of whichever manager decided."""
     lines = []
-    for host in sorted(name for name in lab.addresses if name.startswith("manager-")):
+    for host in lab.called("manager"):
         said = lab.run(
             host, f"journalctl -u sutazai-autoscaler --since @{since:.0f} -o cat --no-pager | grep '^{{' || true"
         )

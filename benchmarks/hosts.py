@@ -19,6 +19,10 @@ class Hosts:
         self.addresses = {host.name: self.settings.address(host.index) for host in everyone}
         self.virtual_address = self.settings.address(60)
 
+    def called(self, *groups: str) -> list[str]:
+        """The hosts that are called like one of these groups: manager-1, manager-2, …"""
+        return sorted(name for name in self.addresses if name.rpartition("-")[0] in groups)
+
     def ssh(self, host: str, command: str) -> list[str]:
         return [*keys.arguments(self.settings, self.addresses[host]), command]
 

@@ -40,8 +40,8 @@ class Lab(Hosts):
 
     def first(self, group: str, command: str) -> str:
         """The first of the hosts that are called so where the command succeeds."""
-        for name in sorted(self.addresses):
-            if name.rpartition("-")[0] == group and self.says(name, command):
+        for name in self.called(group):
+            if self.says(name, command):
                 return name
         raise SystemExit(f"No host {group}-… for which this holds: {command}")
 
