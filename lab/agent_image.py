@@ -136,7 +136,9 @@ def ensure(console: Console, settings: Settings, groups: Iterable[str]) -> dict[
         make(console, settings, archive, directory)
         content = {"sha256": runtime.sha256(file), "recipe": made_from, "version": number, "source": "build"}
         record.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return {"agent_image": tag(number, made_from), "agent_image_artifact_sha256": runtime.sha256(file)}
+    image = tag(number, made_from)
+    # The second name is for an inventory that sets agent_image itself, to the same image in a registry.
+    return {"agent_image": image, "lab_agent_image": image, "agent_image_artifact_sha256": runtime.sha256(file)}
 
 
 def main(arguments: Sequence[str]) -> int:
