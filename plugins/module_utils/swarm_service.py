@@ -7,7 +7,7 @@ What is compared is what is set here. The engine adds fields of its own to what 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ UNSET = (None, 0, "", False)
 
 UPDATING = frozenset({"updating", "rollback_started"})
 FAILED = frozenset({"paused", "rollback_paused", "rollback_completed"})
+#: What is desired of a task that runs, or that will when its predecessor's restart delay is over.
+COMING = frozenset({"running", "ready"})
 
 
 def digest(content: bytes, name: str, salt: str = "") -> str:
@@ -263,14 +265,17 @@ def excerpt(spec: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
 class Progress:
     """How far a service is."""
 
-    state: str  # waiting, done, failed
+    state: str  # waiting, done, failed, stuck
     running: int
     wanted: int
     message: str = ""
 
 
-def progress(service: Mapping[str, Any], tasks: Iterable[Mapping[str, Any]], updated: bool) -> Progress:
+def progress(service: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], updated: bool) -> Progress:
     """Done when as many tasks as wanted run as specified, and no update is under way any more.
+
+    Stuck when there are fewer tasks that run or are about to than wanted: for a moment after a change, and for good once those that failed were
+    started as often as the restart policy allows.
 
     That an update was rolled back once is only a failure for who made it; what is there then may be what is wanted now.
     """
@@ -287,6 +292,8 @@ def progress(service: Mapping[str, Any], tasks: Iterable[Mapping[str, Any]], upd
     )
     if state in FAILED and (updated or state != "rollback_completed"):
         return Progress("failed", running, wanted, status.get("Message") or state)
+    if state not in UPDATING and sum(1 for task in tasks if task.get("DesiredState") in COMING) < wanted:
+        return Progress("stuck", running, wanted)
     if state in UPDATING or running != wanted:
         return Progress("waiting", running, wanted, status.get("Message") or "")
     return Progress("done", running, wanted)

@@ -459,6 +459,8 @@ ARGUMENTS = {
     "report_problems": {"type": "bool", "default": False},
 }
 KINDS = ("secrets", "configs")
+# Longer than the engine needs to make tasks after a change, also beside other work.
+STUCK_SECONDS = 20
 
 
 class CannotBe(Exception):
@@ -559,6 +561,7 @@ class Service:
     def _wait(self, made: dict[str, Any], updated: bool) -> None:
         deadline = time.monotonic() + self.given["wait_seconds"]
         template = made["Spec"]["TaskTemplate"]
+        moving = time.monotonic()
         while True:
             service = self.engine.get(f"/services/{made['ID']}")
             tasks = tasks_of(self.engine, made["ID"])
@@ -566,7 +569,9 @@ class Service:
             self.result["running"] = now.running
             if now.state == "done":
                 return
-            if now.state == "failed" or time.monotonic() >= deadline:
+            if now.state != "stuck":
+                moving = time.monotonic()
+            if now.state == "failed" or time.monotonic() >= min(deadline, moving + STUCK_SECONDS):
                 break
             time.sleep(1)
         mine = [task for task in tasks if model.same_template(task.get("Spec") or {}, template)]
@@ -574,6 +579,11 @@ class Service:
         said = model.complaints(mine, hostnames)
         if now.state == "failed":
             what = f"the update of {self.given['name']} failed and Swarm {model.outcome(service)}: {now.message}"
+        elif now.state == "stuck":
+            what = (
+                f"only {now.running} of {now.wanted} tasks of {self.given['name']} run as described, and Swarm starts no more: each has failed "
+                "as often as restart_policy allows (max_attempts)"
+            )
         else:
             what = (
                 f"only {now.running} of {now.wanted} tasks of {self.given['name']} run as described after {self.given['wait_seconds']} s"
