@@ -116,11 +116,15 @@ class Host:
             "ansible_python_interpreter": sys.executable,
             "platform_address": "127.0.0.1",
             "platform_consul_management_token": TOKEN,
-            "autoscaler_managers": [],
+            "fabio_artifact_sha256": "0" * 64,
             "fabio_tls_enabled": False,
             "fabio_drain_seconds": 1,
         }
-        groups = {"agents_removed": {"hosts": {HOST: {}}, "vars": shared}, "consul_servers": {"hosts": {HOST: {}}}}
+        groups = {
+            "agents_removed": {"hosts": {HOST: {}}, "vars": shared},
+            "consul_servers": {"hosts": {HOST: {}}},
+            **{group: {"hosts": {}} for group in ("swarm_managers", "rabbitmq")},
+        }
         (self.directory / "hosts.json").write_text(json.dumps(groups))
         return run_ansible(
             "ansible-playbook",
