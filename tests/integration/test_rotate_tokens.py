@@ -37,7 +37,10 @@ def host(consul, tmp_path):
 )
 def test_both_tokens_are_valid_until_the_former_one_is_retired(host, role, restarted):
     file = host.file(FILES[role])
-    used = lambda: file.read_text().strip().removeprefix("CONSUL_HTTP_TOKEN=")  # noqa: E731
+
+    def used() -> str:
+        return file.read_text().strip().removeprefix("CONSUL_HTTP_TOKEN=")
+
     host.run("rotate_token", role)
     former = used()
     assert host.tokens(role) == [former]

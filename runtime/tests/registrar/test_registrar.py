@@ -215,7 +215,10 @@ def test_health_is_known_by_a_new_token_when_the_former_one_is_gone(tmp_path, en
         file.write_text(former["SecretID"])
         with registrar(tmp_path, consul, engine, **more):
             wait_for(lambda: passing(consul, management) == {f"ai-agent-{ONE}"}, "the container isn't passing", 20)
-            registered_by = lambda: client.get(f"/v1/agent/service/ai-agent-{ONE}").json()["Meta"]["token"]  # noqa: E731
+
+            def registered_by() -> str:
+                return str(client.get(f"/v1/agent/service/ai-agent-{ONE}").json()["Meta"]["token"])
+
             before = registered_by()
             file.write_text(new["SecretID"])
             wait_for(lambda: registered_by() != before, "it isn't registered by the new token", 20)
