@@ -67,7 +67,7 @@ options:
         description: How long a new server must be healthy before it votes, such as C(10s).
         type: str
   policies:
-    description: ACL policies that must exist as given.
+    description: ACL policies.
     type: list
     elements: dict
     default: []
@@ -80,10 +80,14 @@ options:
         description: What it is for.
         type: str
         default: ""
-      rules:
-        description: Its rules (HCL or JSON).
+      state:
+        description: Whether it is to exist. One that a token still has is left alone; those of O(tokens) that are V(absent) go first.
         type: str
-        required: true
+        choices: [present, absent]
+        default: present
+      rules:
+        description: Its rules (HCL or JSON). Required unless it is V(absent).
+        type: str
   tokens:
     description: ACL tokens.
     type: list
@@ -355,6 +359,20 @@ class Cluster:
         if not answer.ok and not self.ask("GET", path).ok:
             self.api.demand(answer, f"Making policy {wanted['name']} failed")
 
+    def remove_policy(self, name: str, going: set[str]) -> None:
+        found = self.ask("GET", f"/v1/acl/policy/name/{quote(name, safe='')}")
+        if found.missing:
+            return
+        policy = self.api.demand(found, f"Reading policy {name} failed").data["ID"]
+        users = self.api.demand(
+            self.ask("GET", f"/v1/acl/tokens?policy={policy}"), f"Asking who has policy {name} failed"
+        ).data
+        if {user["AccessorID"] for user in users} - going:
+            return
+        self.changes.append(f"policy {name} removed")
+        if self.act:
+            self.api.demand(self.api.delete(f"/v1/acl/policy/{policy}"), f"Removing policy {name} failed")
+
     def write_token(self, path: str, wanted: dict, current: dict | None) -> Answer:
         if current:
             return self.ask("PUT", path, {**wanted, "SecretID": current["SecretID"]})
@@ -430,8 +448,10 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "description": {"type": "str", "default": ""},
-                    "rules": {"type": "str", "required": True},
+                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                    "rules": {"type": "str"},
                 },
+                "required_if": [("state", "present", ["rules"])],
             },
             "tokens": {
                 "type": "list",
@@ -478,10 +498,17 @@ def main() -> None:
         if cluster.changes and module.check_mode:  # its token isn't known there yet
             module.exit_json(**{**result, "changed": True, "changes": cluster.changes})
         cluster.autopilot()
-        for policy in module.params["policies"]:
-            cluster.policy(policy)
-        for token in module.params["tokens"]:
+        policies, tokens = module.params["policies"], module.params["tokens"]
+        for policy in policies:
+            if policy["state"] == "present":
+                cluster.policy(policy)
+        for token in tokens:
             result["tokens"][token["name"]] = cluster.token(token)
+        # In check mode the tokens that go are still there.
+        going = {place for token in tokens if token["state"] == "absent" for place in accessors_of(token["name"])}
+        for policy in policies:
+            if policy["state"] == "absent":
+                cluster.remove_policy(policy["name"], going)
         if module.params["retire_former"]:
             cluster.retire_former_token()
     except Unreachable as error:

@@ -148,7 +148,7 @@ def tls_broker_settings(broker: rabbitmq_servers.Node, broker_settings: BrokerSe
 
 
 @contextlib.contextmanager
-def consul_agent(directory: Path, dns_port: int = -1) -> Iterator[tuple[subprocess.Popen, str]]:
+def consul_agent(directory: Path, dns_port: int = -1, *more: str) -> Iterator[tuple[subprocess.Popen, str]]:
     """A Consul of one server, without a memory; its process and its HTTP address."""
     binary = os.environ.get("CONSUL_BIN") or shutil.which("consul")
     if not binary:
@@ -159,7 +159,7 @@ def consul_agent(directory: Path, dns_port: int = -1) -> Iterator[tuple[subproce
     options = [f"-{name}-port={number}" for name, number in ports.items()]
     with (directory / "consul.log").open("w") as sink:
         process = subprocess.Popen(
-            [binary, "agent", "-dev", "-bind=127.0.0.1", *options], stdout=sink, stderr=sink, cwd=directory
+            [binary, "agent", "-dev", "-bind=127.0.0.1", *options, *more], stdout=sink, stderr=sink, cwd=directory
         )
     try:
         url = f"http://127.0.0.1:{http}"

@@ -86,6 +86,28 @@ def test_a_token_can_be_removed(agent):
     assert not run("consul_cluster", url=agent, token=TOKEN, **gone)["changed"]
 
 
+def test_a_policy_is_removed_when_no_token_has_it(agent):
+    made = {"name": "short", "rules": 'key_prefix "b/" { policy = "write" }'}
+    tokens = [{"name": name, "policies": ["short"]} for name in ("first", "second")]
+    run("consul_cluster", url=agent, token=TOKEN, policies=[made], tokens=tokens)
+    first, both = [
+        {
+            "policies": [{"name": "short", "state": "absent"}],
+            "tokens": [{"name": name, "state": "absent"} for name in go],
+        }
+        for go in (["first"], ["first", "second"])
+    ]
+    assert run("consul_cluster", url=agent, token=TOKEN, **first)["changes"] == ["token first removed"]
+    last = ["token second removed", "policy short removed"]
+    assert run("consul_cluster", check=True, url=agent, token=TOKEN, **both)["changes"] == last
+    assert run("consul_cluster", url=agent, token=TOKEN, **both)["changes"] == last
+    assert not run("consul_cluster", url=agent, token=TOKEN, **both)["changed"]
+
+
+def test_a_policy_needs_rules(agent):
+    assert "rules" in run("consul_cluster", url=agent, token=TOKEN, policies=[{"name": "none"}])["msg"]
+
+
 def test_a_token_gets_a_follower_and_both_are_valid_until_it_is_retired(agent):
     def valid(secret):
         return "msg" not in run("consul_cluster_info", url=agent, token=secret) and bool(

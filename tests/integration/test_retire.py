@@ -3,137 +3,17 @@ systemctl that only notes. CONSUL_BIN names the binary."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import time
-import urllib.request
-import uuid
-from pathlib import Path
-
 import pytest
 
-from tests.integration.consul_server import BINARY, running
-from tests.integration.modules import run_ansible
+from tests.integration.agents_host import HOST, Host, managed
+from tests.integration.consul_server import BINARY
 
 pytestmark = pytest.mark.skipif(not BINARY, reason="no Consul binary: set CONSUL_BIN to the path of one")
-
-HOST = "agent-1"
-TOKEN = str(uuid.uuid4())
-# Which units it has, what they do, and in the log what it was told.
-SYSTEMCTL = """#!{python}
-import json, pathlib, sys
-
-path = pathlib.Path("{directory}/units.json")
-units = json.loads(path.read_text())
-words = [word for word in sys.argv[1:] if not word.startswith("-")]
-verb, name = words[0], words[1] if len(words) > 1 else ""
-unit = units.get(name, units.get(name + ".service"))
-if verb == "show":
-    active, enabled = unit or ("inactive", "")
-    print(f"LoadState={{'loaded' if unit else 'not-found'}}\\nActiveState={{active}}\\nUnitFileState={{enabled}}\\nNeedDaemonReload=no")
-elif verb == "is-enabled":
-    print(unit[1])
-    sys.exit(unit[1] != "enabled")
-elif verb in ("stop", "disable"):
-    unit[verb == "disable"] = {{"stop": "inactive", "disable": "disabled"}}[verb]
-    path.write_text(json.dumps(units))
-    with open("{directory}/log", "a") as log:
-        log.write(f"{{verb}} {{name}}\\n")
-"""
-PLAYBOOK = """
-- hosts: agents_removed
-  connection: local
-  gather_facts: false
-  tasks:
-    - ansible.builtin.include_role: {name: "sutazai.platform.{{ item }}", tasks_from: "{{ part }}"}
-      loop: "{{ roles }}"
-"""
-
-
-class Host:
-    """A host that left, with the directories of its roles below one of the test's own."""
-
-    def __init__(self, directory: Path, url: str) -> None:
-        self.directory, self.url, self.log = directory, url, directory / "log"
-        systemctl = directory / "bin/systemctl"
-        systemctl.parent.mkdir()
-        systemctl.write_text(SYSTEMCTL.format(python=sys.executable, directory=directory))
-        systemctl.chmod(0o755)
-        (directory / "play.yml").write_text(PLAYBOOK)
-        self.units()
-
-    def units(self, *names: str) -> None:
-        self.log.write_text("")
-        units = {f"{name}.service": ["active", "enabled"] for name in (*names, "consul")}
-        (self.directory / "units.json").write_text(json.dumps(units))
-
-    def file(self, name: str) -> Path:
-        path = self.directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("secret")
-        return path
-
-    def ask(self, method: str, path: str, content: object = None):
-        data = json.dumps(content).encode() if content else None
-        asked = urllib.request.Request(self.url + path, data, {"X-Consul-Token": TOKEN}, method=method)
-        with urllib.request.urlopen(asked, timeout=10) as answer:
-            return json.loads(answer.read() or "null")
-
-    def register(self, name: str, owner: str) -> None:
-        self.ask("PUT", "/v1/agent/service/register", {"Name": name, "ID": name, "Meta": {"registrar": owner}})
-
-    def tokens(self) -> set[str]:
-        return {token["Description"] for token in self.ask("GET", "/v1/acl/tokens")}
-
-    def run(self, part: str, *roles: str) -> str:
-        own = str(self.directory)
-        private = {
-            **{f"__{role}_configuration": f"{own}/{role}" for role in ("celery", "flower", "autoscaler", "registrar")},
-            "__fabio_configuration": f"{own}/fabio",
-            "__fabio_consul_url": self.url,
-            "__registrar_url": self.url,
-            "__autoscaler_url": self.url,
-            "__consul_service_url": self.url,
-            "__consul_service_directory": f"{own}/consul.d",
-            "__celery_unit": f"{own}/units/celery-worker@.service",
-        }
-        shared = {
-            "ansible_python_interpreter": sys.executable,
-            "platform_address": "127.0.0.1",
-            "platform_consul_management_token": TOKEN,
-            "autoscaler_managers": [],
-        }
-        groups = {"agents_removed": {"hosts": {HOST: {}}, "vars": shared}, "consul_servers": {"hosts": {HOST: {}}}}
-        (self.directory / "hosts.json").write_text(json.dumps(groups))
-        done = run_ansible(
-            "ansible-playbook",
-            f"--inventory={own}/hosts.json",
-            f"--extra-vars={json.dumps({'part': part, 'roles': roles, **private})}",
-            f"{own}/play.yml",
-            PATH=f"{own}/bin:{os.environ['PATH']}",
-        )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr
-        return done.stdout
-
-    def told(self) -> set[str]:
-        return set(self.log.read_text().splitlines())
 
 
 @pytest.fixture(scope="module")
 def consul(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("consul")) as url:
-        bootstrap = urllib.request.Request(
-            f"{url}/v1/acl/bootstrap", json.dumps({"BootstrapSecret": TOKEN}).encode(), method="PUT"
-        )
-        end = time.monotonic() + 30
-        while True:
-            try:
-                urllib.request.urlopen(bootstrap, timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < end
-                time.sleep(0.2)
+    with managed(tmp_path_factory.mktemp("consul")) as url:
         yield url
 
 
@@ -154,17 +34,15 @@ def stopped(*units: str) -> set[str]:
         ("autoscaler", ["sutazai-autoscaler", "sutazai-autoscaler-report"]),
     ],
 )
-def test_it_ends_and_its_token_with_it(host, role, units):
+def test_it_ends_and_its_token_and_policy_with_it(host, role, units):
     host.units(*units)
     host.run("cluster", role)
-    assert any(
-        HOST in description for description in host.tokens() if description != "Bootstrap Token (Global Management)"
-    )
+    assert (len(host.tokens()), host.policies()) == (1, {f"{role}-{HOST}"})
     secret = host.file({"fabio": "fabio/consul.env"}.get(role, f"{role}/consul.token"))
     host.run("retire", role)
     assert host.told() == stopped(*units)
     assert not secret.exists()
-    assert not any(HOST in description for description in host.tokens())
+    assert (host.tokens(), host.policies()) == ([], set())
     assert "changed=0" in host.run("retire", role)
 
 

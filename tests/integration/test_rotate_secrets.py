@@ -16,6 +16,11 @@ GROUPS = {
     "swarm_managers": ["manager-1"],
     "agents": ["agent-1", "agent-2"],
     "flower": ["manager-1"],
+    "registry": ["manager-1"],
+    "mesh": ["agent-2"],
+    "fabio": ["fabio-1", "fabio-2"],
+    "gateways": ["gateway-1"],
+    "load_balancers": ["gateway-1"],
 }
 HOSTS = list(dict.fromkeys(host for hosts in GROUPS.values() for host in hosts))
 ENTRIES = {
@@ -26,8 +31,29 @@ ENTRIES = {
     "pgbouncer": ["rotate", "rotate_reload", "register"],
     "pki": ["rotate_authority", "rotate_trust", "rotate"],
     "celery": ["rotate_accept", "rotate"],
-    "flower": ["rotate_accept", "rotate"],
-    "autoscaler": ["rotate"],
+    "flower": ["rotate_accept", "rotate", "register"],
+    "autoscaler": ["rotate", "rotate_token"],
+    "registrar": ["rotate_token"],
+    "fabio": ["rotate_token", "register"],
+    "envoy": ["rotate_token"],
+    **{role: ["register"] for role in ("kong", "envoy_gateway", "haproxy", "registry")},
+}
+#: Who has a token, on the hosts that the inventory gives it.
+TOKENS = {
+    "consul rotate_tokens": HOSTS,
+    "patroni rotate_token": ["pg-1", "pg-2"],
+    "fabio rotate_token": ["fabio-1", "fabio-2"],
+    "envoy rotate_token": ["agent-2"],
+    "registrar rotate_token": ["manager-1", "agent-1", "agent-2"],
+    "autoscaler rotate_token": ["manager-1", "agent-1", "agent-2"],
+    "rabbitmq register": ["rabbitmq-1"],
+    "redis register": ["redis-1", "redis-2"],
+    "pgbouncer register": ["pg-1", "pg-2"],
+    "kong register": ["gateway-1"],
+    "haproxy register": ["gateway-1"],
+    "registry register": ["manager-1"],
+    "flower register": ["manager-1"],
+    "fabio register": ["fabio-1", "fabio-2"],
 }
 # An agent is older than the authorities on the database's hosts that the test names.
 SERVICE = """
@@ -37,9 +63,10 @@ module = AnsibleModule(argument_spec={"name": {"type": "str"}, "restart_paths": 
 module.exit_json(changed=False, restart_needed=True)
 """
 #: What an entry point was given, beside who was asked.
+HOW = " retire={{ platform_consul_retire_former_tokens }} before={{ platform_consul_reissue_tokens_before }}"
 GIVEN = {
     "rotate_authority": " {{ pki_rotate_step }}",
-    "rotate_tokens": " retire={{ platform_consul_retire_former_tokens }} before={{ platform_consul_reissue_tokens_before }}",
+    **dict.fromkeys(("rotate_tokens", "rotate_token", "register"), HOW),
 }
 
 
@@ -143,12 +170,50 @@ def test_an_unhealthy_cluster_ends_it_before_the_next_host(platform):
     assert changed == [f"pki rotate {host}" for host in HOSTS[: HOSTS.index("redis-1") + 1]]
 
 
+def of_tokens(retire: bool, moment: int, hosts: list[str]) -> list[str]:
+    return [
+        f"{who} {host} retire={retire} before={moment}"
+        for host in hosts
+        for who, where in TOKENS.items()
+        if host in where
+    ]
+
+
 def test_former_tokens_are_deleted_when_every_host_has_new_ones(platform):
     moment = int(time.time()) - 5
     done = platform.run(rotate_secrets_component="consul_tokens", rotate_secrets_before=moment)
     assert done.returncode == 0, done.stdout + done.stderr
-    agents = [line for line in platform.noted() if line.startswith("consul")]
-    assert agents == [
-        f"consul rotate_tokens {host} retire={retire} before={moment}" for retire in (False, True) for host in HOSTS
-    ]
+    assert platform.noted() == of_tokens(False, moment, HOSTS) + of_tokens(True, moment, HOSTS)
     assert f"-e rotate_secrets_before={moment}" in " ".join(done.stdout.split())
+
+
+def test_former_tokens_stay_while_hosts_are_left_out_that_may_share_them(platform):
+    moment = int(time.time()) - 5
+    done = platform.run(
+        None, "--limit=pg-1,fabio-1", rotate_secrets_component="consul_tokens", rotate_secrets_before=moment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert platform.noted() == of_tokens(False, moment, ["pg-1", "fabio-1"])
+    said = " ".join(done.stdout.split())
+    assert said.count("The former tokens stay valid, because hosts were left out") == 1
+    assert "consul-1, rabbitmq-1" in said and f"-e rotate_secrets_before={moment}: then all get new ones" in said
+
+
+def test_the_gateways_engine_is_the_inventorys(platform):
+    assert platform.run(rotate_secrets_component="consul_tokens", gateway_engine="envoy_gateway").returncode == 0
+    gateways = [line.split(" retire")[0] for line in platform.noted() if "gateway-1" in line]
+    assert "envoy_gateway register gateway-1" in gateways
+    assert "kong register gateway-1" not in gateways
+
+
+@pytest.mark.parametrize("unhealthy", ["fabio fabio-2", "envoy agent-2"])
+def test_nobody_is_restarted_for_a_token_while_another_one_is_away(platform, unhealthy):
+    assert platform.run(rotate_secrets_component="consul_tokens", unhealthy=unhealthy).returncode != 0
+    assert platform.noted() == []
+
+
+def test_former_tokens_stay_when_a_host_could_not_be_given_its_own(platform):
+    fails = [{"name": "Fail", "ansible.builtin.fail": {}, "when": "inventory_hostname == 'fabio-2'"}]
+    platform.write("roles/fabio/tasks/rotate_token.yml", fails)
+    assert platform.run(rotate_secrets_component="consul_tokens").returncode != 0
+    assert not [line for line in platform.noted() if "retire=True" in line or "gateway-1" in line]

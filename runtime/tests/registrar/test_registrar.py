@@ -12,6 +12,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Engine:
         self.socket = directory / "docker.sock"
         self.containers: dict[str, dict] = {}
         self.servers: dict[str, http.server.ThreadingHTTPServer] = {}
+        self.sick: set[str] = set()
         self.listeners: list[queue.Queue[bytes]] = []
         self.server: socketserver.ThreadingUnixStreamServer | None = None
 
@@ -73,16 +75,18 @@ class Engine:
             events.put(json.dumps({"Type": "container", "Action": action, "Actor": {"ID": key}}).encode())
 
     def run(self, key: str) -> None:
-        class Healthy(http.server.BaseHTTPRequestHandler):
+        sick = self.sick
+
+        class Container(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.send_response(200)
+                self.send_response(503 if key in sick else 200)
                 self.end_headers()
 
             def log_message(self, *_arguments: object) -> None:
                 pass
 
         (port,) = free_ports(1)
-        self.servers[key] = http.server.ThreadingHTTPServer(("127.0.0.1", port), Healthy)
+        self.servers[key] = http.server.ThreadingHTTPServer(("127.0.0.1", port), Container)
         threading.Thread(target=self.servers[key].serve_forever, daemon=True).start()
         labels = {"sutazai.service": "ai-agent", "sutazai.port": "8080", "sutazai.tags": "urlprefix-/v1"}
         published = [{"PrivatePort": 8080, "PublicPort": port, "Type": "tcp"}]
@@ -111,7 +115,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @contextlib.contextmanager
-def registrar(directory: Path, consul: str, engine: Engine) -> Iterator[subprocess.Popen]:
+def registrar(directory: Path, consul: str, engine: Engine, **more: str) -> Iterator[subprocess.Popen]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("SUTAZAI_")}
     variables = {
         "PYTHONPATH": str(CHECKOUT / "runtime" / "src"),
@@ -120,6 +124,7 @@ def registrar(directory: Path, consul: str, engine: Engine) -> Iterator[subproce
         "SUTAZAI_REGISTRAR_NODE": "here",
         "SUTAZAI_REGISTRAR_DOCKER_SOCKET": str(engine.socket),
         "SUTAZAI_REGISTRAR_INTERVAL_SECONDS": "60",
+        **more,
     }
     with (directory / "registrar.log").open("a") as log:
         process = subprocess.Popen(
@@ -135,8 +140,9 @@ def registrar(directory: Path, consul: str, engine: Engine) -> Iterator[subproce
         print((directory / "registrar.log").read_text())
 
 
-def passing(consul: str) -> set[str]:
-    found = httpx.get(f"{consul}/v1/health/service/ai-agent?passing", trust_env=False).json()
+def passing(consul: str, token: str = "") -> set[str]:
+    headers = {"X-Consul-Token": token}
+    found = httpx.get(f"{consul}/v1/health/service/ai-agent?passing", headers=headers, trust_env=False).json()
     return {each["Service"]["ID"] for each in found}
 
 
@@ -191,6 +197,35 @@ def test_consul_that_forgot_everything_is_told_again(tmp_path, engine):
         httpx.put(f"{consul}/v1/agent/service/deregister/ai-agent-{ONE}", trust_env=False).raise_for_status()
         engine.run(TWO)  # any event
         wait_for(lambda: len(passing(consul)) == 2, "what Consul had lost isn't registered again", 20)
+
+
+def test_health_is_known_by_a_new_token_when_the_former_one_is_gone(tmp_path, engine):
+    management = str(uuid.uuid4())
+    tokens = f'tokens {{ initial_management = "{management}" agent = "{management}" }}'
+    acl = f'-hcl=acl {{ enabled = true default_policy = "deny" {tokens} }}'
+    file = tmp_path / "consul.token"
+    file.touch(0o600)
+    more = {"SUTAZAI_CONSUL_TOKEN_FILE": str(file), "SUTAZAI_REGISTRAR_INTERVAL_SECONDS": "1"}
+    engine.run(ONE)
+    with consul_agent(tmp_path, -1, acl) as (_process, consul):
+        client = httpx.Client(base_url=consul, headers={"X-Consul-Token": management}, trust_env=False)
+        identity = {"ServiceIdentities": [{"ServiceName": "ai-agent"}]}
+        wait_for(lambda: client.get("/v1/acl/token/self").is_success, "the ACLs aren't there")
+        former, new = (client.put("/v1/acl/token", json=identity).raise_for_status().json() for _ in range(2))
+        file.write_text(former["SecretID"])
+        with registrar(tmp_path, consul, engine, **more):
+            wait_for(lambda: passing(consul, management) == {f"ai-agent-{ONE}"}, "the container isn't passing", 20)
+
+            def registered_by() -> str:
+                return str(client.get(f"/v1/agent/service/ai-agent-{ONE}").json()["Meta"]["token"])
+
+            before = registered_by()
+            file.write_text(new["SecretID"])
+            wait_for(lambda: registered_by() != before, "it isn't registered by the new token", 20)
+            assert passing(consul, management) == {f"ai-agent-{ONE}"}
+            client.delete(f"/v1/acl/token/{former['AccessorID']}").raise_for_status()
+            engine.sick.add(ONE)
+            wait_for(lambda: passing(consul, management) == set(), "that it is sick isn't known", 20)
 
 
 def test_settings_that_cannot_work_are_named(tmp_path):

@@ -82,6 +82,13 @@ def test_what_is_known_is_left_and_what_has_changed_is_registered_anew():
     assert {entry["ID"] for entry in change(moved, known, "node-1").register} == set(made)
 
 
+def test_what_was_registered_by_another_token_is_registered_anew():
+    known = {key: {"Meta": entry["Meta"]} for key, entry in wanted([AGENT], "10.0.0.1", "node-1", "former")[0].items()}
+    made, _wrong = wanted([AGENT], "10.0.0.1", "node-1", "new")
+    assert {entry["ID"] for entry in change(made, known, "node-1").register} == set(made)
+    assert "new" not in {value for entry in made.values() for value in entry["Meta"].values()}
+
+
 def test_what_others_have_registered_is_left_alone():
     known = {"consul": {"Meta": None}, "agent-x": {"Meta": {"registrar": "node-2"}}, "redis": {"Meta": {}}}
     assert change({}, known, "node-1").deregister == ()

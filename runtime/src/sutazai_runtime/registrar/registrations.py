@@ -25,7 +25,7 @@ CHECKS = ("http", "grpc")
 CHECK_INTERVAL, CHECK_TIMEOUT = "1s", "2s"
 #: Should this host's registrar be gone, too. Consul's least is a minute.
 DEREGISTER_AFTER = "1m"
-OWNER, DEFINITION = "registrar", "definition"
+OWNER, DEFINITION, TOKEN = "registrar", "definition", "token"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,13 @@ def check_of(kind: str, address: str, port: int, path: str) -> dict[str, str]:
     }
 
 
-def registration(container: Mapping[str, Any], said: Mapping[str, str], address: str, node: str) -> Registration | str:
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def registration(
+    container: Mapping[str, Any], said: Mapping[str, str], address: str, node: str, token: str
+) -> Registration | str:
     """One service of a container, or why there can't be one."""
     name, private, kind = said.get("service", ""), said.get("port", ""), said.get("check", "http")
     path = said.get("check-path", "/health")
@@ -89,6 +95,9 @@ def registration(container: Mapping[str, Any], said: Mapping[str, str], address:
         )
     labels = container.get("Labels") or {}
     meta = {OWNER: node, "container": container["Id"][:12]}
+    if token:
+        # The agent reports the service's health by the token that it was registered by, so another one means to register it again.
+        meta[TOKEN] = digest(token)
     for key, label in (("swarm_service", "com.docker.swarm.service.name"), ("task", "com.docker.swarm.task.name")):
         if labels.get(label):
             meta[key] = labels[label]
@@ -102,19 +111,19 @@ def registration(container: Mapping[str, Any], said: Mapping[str, str], address:
         "Check": check_of(kind, address, port, path),
     }
     # Consul doesn't show a check as it was registered; whether it is this one is told by a digest.
-    meta[DEFINITION] = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:16]
+    meta[DEFINITION] = digest(json.dumps(made, sort_keys=True))
     return made
 
 
 def wanted(
-    containers: Iterable[Mapping[str, Any]], address: str, node: str
+    containers: Iterable[Mapping[str, Any]], address: str, node: str, token: str = ""
 ) -> tuple[dict[str, Registration], list[Wrong]]:
     """What Consul is to know, by id, and what it can't."""
     result: dict[str, Registration] = {}
     wrong = []
     for container in containers:
         for said in groups_of(container.get("Labels") or {}).values():
-            made = registration(container, said, address, node)
+            made = registration(container, said, address, node, token)
             if isinstance(made, str):
                 wrong.append(Wrong(container["Id"], made))
             else:

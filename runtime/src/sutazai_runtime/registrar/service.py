@@ -70,17 +70,17 @@ class Registrar:
 
     def once(self) -> None:
         """Bring Consul in step. Raises Failed."""
-        node = self.settings.node
-        want, wrong = wanted(self._containers(), self.settings.address, node)
+        node, token = self.settings.node, self._token()
+        want, wrong = wanted(self._containers(), self.settings.address, node, token)
         for each in {str(each) for each in wrong} - self._wrong:
             log.warning("%s", each)
         self._wrong = {str(each) for each in wrong}
-        difference = change(want, self._known(), node)
+        difference = change(want, self._known(token), node)
         for key in difference.deregister:
-            self._consul("PUT", f"/v1/agent/service/deregister/{quote(key)}")
+            self._consul(token, "PUT", f"/v1/agent/service/deregister/{quote(key)}")
             log.info("%s is gone", key)
         for made in difference.register:
-            self._consul("PUT", "/v1/agent/service/register?replace-existing-checks", made)
+            self._consul(token, "PUT", "/v1/agent/service/register?replace-existing-checks", made)
             log.info("%s is at %s:%d", made["ID"], made["Address"], made["Port"])
 
     def _containers(self) -> list[dict[str, Any]]:
@@ -93,21 +93,24 @@ class Registrar:
             raise Failed(f"Docker doesn't answer at {self.settings.docker_socket}: {error}") from error
         return [each for each in found if any(label.startswith(PREFIX) for label in each.get("Labels") or {})]
 
-    def _known(self) -> dict[str, dict[str, Any]]:
-        known: dict[str, dict[str, Any]] = self._consul("GET", "/v1/agent/services").json()
-        return known
-
-    def _consul(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        settings = self.consul_settings
-        # Read each time, so that a replaced token needs no restart.
+    def _token(self) -> str:
+        """Read each time, so that a replaced one needs no restart."""
+        file = self.consul_settings.token_file
         try:
-            token = read_secret(settings.token_file, "SUTAZAI_CONSUL_TOKEN_FILE") if settings.token_file else ""
-            headers = {"X-Consul-Token": token} if token else {}
-            answer = self.consul.request(method, path, json=body, headers=headers)
+            return read_secret(file, "SUTAZAI_CONSUL_TOKEN_FILE") if file else ""
         except CannotStart as error:
             raise Failed(str(error)) from error
+
+    def _known(self, token: str) -> dict[str, dict[str, Any]]:
+        known: dict[str, dict[str, Any]] = self._consul(token, "GET", "/v1/agent/services").json()
+        return known
+
+    def _consul(self, token: str, method: str, path: str, body: Any = None) -> httpx.Response:
+        headers = {"X-Consul-Token": token} if token else {}
+        try:
+            answer = self.consul.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
-            raise Failed(f"Consul doesn't answer at {settings.url}: {error}") from error
+            raise Failed(f"Consul doesn't answer at {self.consul_settings.url}: {error}") from error
         if answer.status_code == httpx.codes.NOT_FOUND and "/deregister/" in path:
             return answer  # Consul was quicker: it had been critical for long enough
         if not answer.is_success:
