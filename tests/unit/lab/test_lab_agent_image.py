@@ -61,7 +61,9 @@ def test_what_is_there_is_not_made_again(archive, tmp_path, monkeypatch):
         cache = tmp_path
 
     found = agent_image.ensure(Console(tmp_path, "test", 1), Settings(), {"agents"})
+    image = agent_image.tag("1.2.3", agent_image.recipe(moved))
     assert found == {
-        "agent_image": agent_image.tag("1.2.3", agent_image.recipe(moved)),
+        "agent_image": image,
+        "lab_agent_image": image,
         "agent_image_artifact_sha256": runtime.sha256(file),
     }
